@@ -1,0 +1,305 @@
+"""Read one Parquet file from outside: checked first, then streamed in record batches of bounded size.
+
+Facts about pyarrow 25 that shape this module:
+
+- ``metadata.row_group(i).column(j)`` of a corrupt or encrypted chunk ends the process (``terminate called``),
+  where reading the chunk raises; so a chunk is read before its metadata is asked for.
+- Page checksums are verified only on request, and UTF-8 never.
+- A text cell that repeats costs nothing on disk and everything once decoded: a file of 6 kB may hold 0.8 GB.
+  Columns of repeated text are therefore read as dictionaries and decoded piece by piece, which is also twice
+  as fast (2M rows of 4,000 texts: 31 ms against 69 ms; of distinct texts: eight times slower).
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flows.errors import InputError, SchemaError
+from flows.sniff import check_magic, check_single, is_encrypted
+
+__all__ = ["BATCH_ROWS", "TableReader"]
+
+BATCH_ROWS = 65_536
+_BATCH_BYTES = 64 * 1024 * 1024  # decoded size of a batch, give or take one row
+_BUFFER_BYTES = 1024 * 1024  # read ahead in a column, instead of its whole row group
+_PAGE_BYTES = 1024 * 1024  # size at which most writers give up a column's dictionary
+_PEEK_ROWS = 1024
+_PREFIX_ROWS = 1024  # rows a batch of texts whose decoded size nothing tells beforehand
+_TEXT = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+_ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError)
+
+
+class TableReader:
+    """An open Parquet file; close it, or use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    path
+        What errors call the file.
+    source
+        The open file.
+    constants
+        Columns that the file's folders hold (``region=eu/``), appended to each batch as text unless the file
+        has a column of that name.
+
+    Attributes
+    ----------
+    schema
+        Columns and types as the file's writer meant them, without the writer's own metadata.
+    num_rows
+        Rows in the file, by its footer.
+
+    Raises
+    ------
+    InputError
+        When this is no readable Parquet file.
+    SchemaError
+        When there are no columns, or two of one name.
+    """
+
+    def __init__(self, path: str, source: pa.NativeFile, constants: Mapping[str, str | None]) -> None:
+        self.path = path
+        self._source = source
+        with _refusals(path):
+            check_magic(path, source)
+            self._metadata = pq.read_metadata(source)
+            own = self._open().schema_arrow.remove_metadata()
+        _check_names(path, own.names)
+        self._own_names = own.names
+        self._constants = {name: value for name, value in constants.items() if name not in own.names}
+        self.schema: pa.Schema = pa.schema([*own, *((name, pa.string()) for name in self._constants)])
+        self.num_rows: int = self._metadata.num_rows
+        self._check_readable()
+
+    def batches(
+        self, columns: Sequence[str] | None = None, max_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, in batches of at most ``max_rows`` rows and about 64 MiB.
+
+        Parameters
+        ----------
+        columns
+            Columns to read, in this order; None for all.
+        max_rows
+            Rows a batch holds at most.
+
+        Raises
+        ------
+        InputError
+            When a page is corrupt or a text is no UTF-8; what was yielded before should be discarded.
+        """
+        wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+        own = [name for name in wanted.names if name in self._own_names] or self._own_names[:1]
+        for batch in self._stored(own, max_rows):
+            for piece in _pieces(batch):
+                yield _as_schema(piece, wanted, self._constants)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            self._source,
+            metadata=self._metadata,
+            read_dictionary=list(dictionaries),
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+
+    def _check_readable(self) -> None:
+        if is_encrypted(self._source, self._metadata):
+            columns = _listed(self._broken(self._own_names)) or "some"
+            raise InputError(
+                f"{self.path}: readable columns were required, however {columns} came encrypted;"
+                " decrypt the file before it lands"
+            )
+        with _refusals(self.path):
+            check_single(self.path, self._source, self._end_of_data())
+
+    def _end_of_data(self) -> int:
+        """Return the offset behind the last column of the last row group that has rows."""
+        groups = self._groups()
+        if not groups:
+            return int(self._source.size())
+        number, group = groups[-1]
+        self._peek(number, self._own_names[-1:])
+        chunk = group.column(group.num_columns - 1)
+        offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+        return min(int(offset) for offset in offsets if offset) + int(chunk.total_compressed_size)
+
+    def _stored(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield batches whose repeated text is still a dictionary."""
+        rows = 0
+        try:
+            repeated, size = self._plan(columns, max_rows)
+            for batch in self._open(repeated).iter_batches(size, columns=columns):
+                _check_values(self.path, batch)
+                yield batch
+                rows += batch.num_rows
+        except _ARROW_ERRORS as error:
+            broken = _listed(self._broken(columns)) or "unknown"
+            raise InputError(
+                f"{self.path}: readable pages were required, however reading failed after row {rows:,},"
+                f" column {broken} ({_reason(error)}); write the file again"
+            ) from error
+        if rows != self.num_rows:
+            raise InputError(
+                f"{self.path}: the {self.num_rows:,} rows of its footer were required, however {rows:,} came;"
+                " write the file again"
+            )
+
+    def _plan(self, columns: Sequence[str], max_rows: int) -> tuple[list[str], int]:
+        """Return the columns to read as dictionaries, and the rows of a batch."""
+        groups = self._groups()
+        texts = [name for name in columns if self.schema.field(name).type in _TEXT]
+        if not groups or not texts:
+            return [], self._rows_within_budget(max_rows)
+        largest, _ = max(groups, key=lambda numbered: int(numbered[1].num_rows))
+        try:
+            first = self._peek(largest, texts)
+        except _ARROW_ERRORS:  # texts stored as differences have no dictionaries
+            return [], min(self._rows_within_budget(max_rows), _PREFIX_ROWS)
+        repeated = [name for name in texts if _repeats(first.column(name), max_rows)]
+        return repeated, self._rows_within_budget(max_rows)
+
+    def _rows_within_budget(self, max_rows: int) -> int:
+        widest = max((group.total_byte_size / group.num_rows for _, group in self._groups()), default=1.0)
+        return min(max_rows, max(1, int(_BATCH_BYTES / max(widest, 1.0))))
+
+    def _peek(self, group: int, columns: Sequence[str]) -> pa.RecordBatch:
+        """Return the first rows of a row group, text as dictionaries."""
+        texts = [name for name in columns if self.schema.field(name).type in _TEXT]
+        for batch in self._open(texts).iter_batches(_PEEK_ROWS, row_groups=[group], columns=list(columns)):
+            return batch
+        raise ValueError(f"row group {group} holds no rows")
+
+    def _broken(self, columns: list[str]) -> Iterator[str]:
+        """Yield the columns that cannot be read to their end, found by halving."""
+        if _drains(self._open().iter_batches(columns=columns)):
+            return
+        if len(columns) == 1:
+            yield columns[0]
+            return
+        half = len(columns) // 2
+        yield from self._broken(columns[:half])
+        yield from self._broken(columns[half:])
+
+    def _groups(self) -> list[tuple[int, pq.RowGroupMetaData]]:
+        """Return number and metadata of the row groups that have rows."""
+        groups = map(self._metadata.row_group, range(self._metadata.num_row_groups))
+        return [(number, group) for number, group in enumerate(groups) if group.num_rows]
+
+
+def _repeats(first: pa.DictionaryArray, max_rows: int) -> bool:
+    """Return whether a text column is better read as a dictionary, judged by its first values.
+
+    A dictionary page comes whole, with more texts than the first rows use. A small one repeats; a large one
+    is the start of a column of distinct texts, unless its cells are long.
+    """
+    texts = len(first.dictionary)
+    if texts == pc.count_distinct(first.indices).as_py() and texts > len(first) / 2:
+        return False
+    return first.dictionary.nbytes < _PAGE_BYTES / 2 or _longest(first) * max_rows > 4 * _BATCH_BYTES
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch so that the text of each piece, decoded, stays near the budget."""
+    texts = [column for column in batch.columns if _is_repeated_text(column.type)]
+    if sum(map(_longest, texts)) * batch.num_rows <= _BATCH_BYTES:
+        yield batch
+        return
+    lengths = [pc.fill_null(pc.binary_length(column.dictionary).take(column.indices), 0) for column in texts]
+    sizes = np.sum([length.to_numpy() for length in lengths], axis=0, dtype=np.int64)  # [n], bytes
+    cuts = np.flatnonzero(np.diff(sizes.cumsum() // _BATCH_BYTES)) + 1
+    for start, stop in itertools.pairwise([0, *cuts.tolist(), batch.num_rows]):
+        yield batch.slice(start, stop - start)
+
+
+def _longest(column: pa.DictionaryArray) -> int:
+    """Return the length in bytes of the longest text of a dictionary."""
+    return int(pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+
+
+def _is_repeated_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind) and kind.value_type in _TEXT)
+
+
+def _as_schema(
+    batch: pa.RecordBatch, wanted: pa.Schema, constants: Mapping[str, str | None]
+) -> pa.RecordBatch:
+    """Return the wanted columns in their own types, those that the folders hold included."""
+    columns = [
+        pa.repeat(pa.scalar(constants[field.name], field.type), batch.num_rows)
+        if field.name in constants
+        else batch.column(field.name).cast(field.type)
+        for field in wanted
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def _check_values(path: str, batch: pa.RecordBatch) -> None:
+    """Raise when a value breaks its type, such as a text that is no UTF-8; Arrow would hand it on."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"{path}: values that fit their type (text in UTF-8) were required, however column {name}"
+                f" holds others ({_reason(error)}); write the file again"
+            ) from error
+
+
+def _check_names(path: str, names: Sequence[str]) -> None:
+    if not names:
+        raise SchemaError(f"{path}: at least one column was required, however none came; write it again")
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        shown = ", ".join(twice[:5])
+        raise SchemaError(f"{path}: each column once was required, however {shown} came twice; rename one")
+
+
+def _listed(columns: Iterator[str]) -> str:
+    return ", ".join(itertools.islice(columns, 5))
+
+
+def _drains(batches: Iterator[pa.RecordBatch]) -> bool:
+    """Return whether all batches can be read."""
+    try:
+        collections.deque(batches, maxlen=0)
+    except _ARROW_ERRORS:
+        return False
+    return True
+
+
+@contextmanager
+def _refusals(path: str) -> Iterator[None]:
+    """Turn an error of Arrow into a sentence."""
+    try:
+        yield
+    except _ARROW_ERRORS as error:
+        reason = _reason(error)
+        raise InputError(f"{path}: valid Parquet was required, however: {reason}; write it again") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:200]

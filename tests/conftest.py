@@ -1,0 +1,95 @@
+"""What all tests share: an environment of their own, one Prefect server, the real data."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+_HOME = tempfile.TemporaryDirectory(prefix="vaewatch-tests-", ignore_cleanup_errors=True)
+
+
+def pytest_configure() -> None:
+    """Keep away from the user's servers, runs and settings, before anything imports Prefect or MLflow."""
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "MLFLOW_"))]:
+        del os.environ[name]
+    home = Path(_HOME.name)
+    os.environ |= {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+
+
+def pytest_unconfigure() -> None:
+    """Remove what the tests have left in their home."""
+    _HOME.cleanup()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """Run a Prefect server with its scheduler for all tests, point Prefect there, yield its API's URL."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.processes import free_port
+    from flows.server import prefect_server, url_of
+
+    port = free_port()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        prefect_server(Path(_HOME.name), port, {}),
+        temporary_settings({PREFECT_API_URL: url_of(port)}),
+    ):
+        patch.setenv("PREFECT_API_URL", url_of(port))
+        yield url_of(port)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real data beside the checkout; skip where it is absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data is not there: ../shared/data")
+    return folder
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool], float], None]:
+    """Return a function that waits until a condition holds, and fails when it does not in so many seconds."""
+
+    def wait(condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"still not so after {seconds} s"
+            time.sleep(0.1)
+
+    return wait
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[int, str]]:
+    """Return a function that lists all living processes that this test has started: command by process id."""
+    mark = f"VAEWATCH_TEST={os.urandom(8).hex()}"
+    monkeypatch.setenv(*mark.split("="))
+
+    def list_commands() -> dict[int, str]:
+        processes = [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+        ours = [one for one in processes if mark in _read(one / "environ").split("\0")]
+        return {int(one.name): _read(one / "cmdline").replace("\0", " ") for one in ours}
+
+    return list_commands
+
+
+def _read(file: Path) -> str:
+    """Return the text of a file of a process that may have ended meanwhile."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""

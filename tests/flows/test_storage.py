@@ -1,0 +1,235 @@
+"""Stores: whole files or none, and keys that stay inside."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.fs as pafs
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from flows.errors import StoreError
+from flows.storage import LocalStore, RemoteStore, Store
+
+
+@pytest.fixture(params=["local", "remote"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Return a local store, and one of objects in memory behind an Arrow file system."""
+    if request.param == "local":
+        return LocalStore(tmp_path / "root")
+    memory = MemoryFileSystem(skip_instance_cache=True)
+    memory.store, memory.pseudo_dirs = {}, [""]  # fsspec shares one memory between all of them
+    return RemoteStore(pafs.PyFileSystem(pafs.FSSpecHandler(memory)), "/root", "memory://root")
+
+
+@pytest.fixture
+def other_user(tmp_path: Path) -> Iterator[None]:
+    """Write a file that nobody may read, and give up root's rights for the test."""
+    (tmp_path / "a").touch(mode=0)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield
+    if is_root:
+        os.seteuid(0)
+
+
+def test_bytes_come_back_as_they_were_written(store: Store) -> None:
+    """Folders of a key are made on the way; a second write replaces the first."""
+    store.write_bytes("manifests/dt=2013-07-06.json", b"one")
+    store.write_bytes("manifests/dt=2013-07-06.json", b"two")
+
+    assert store.exists("manifests/dt=2013-07-06.json")
+    assert store.read_bytes("manifests/dt=2013-07-06.json") == b"two"
+
+
+def test_files_are_listed_in_order_of_their_keys(store: Store) -> None:
+    """Folders are searched to their ends; the suffix may be in capitals."""
+    for key in ("b/2.parquet", "a.parquet", "b/c/1.PARQUET", "b/notes.txt"):
+        store.write_bytes(key, b"xyz")
+
+    listed = store.list(suffix=".parquet")
+
+    assert [one.key for one in listed] == ["a.parquet", "b/2.parquet", "b/c/1.PARQUET"]
+    assert [one.key for one in store.list("b")] == ["b/2.parquet", "b/c/1.PARQUET", "b/notes.txt"]
+    assert {one.size for one in listed} == {3}
+    assert listed[0].path == store.uri("a.parquet")
+    assert listed[0].modified in (0.0, pytest.approx(time.time(), abs=60))
+
+
+def test_what_is_not_meant_for_readers_is_passed_over(store: Store) -> None:
+    """Names that start with _ or . are bookkeeping of Spark, of us, and of others."""
+    for key in (
+        "_SUCCESS",
+        "_temporary/1.parquet",
+        ".hidden/2.parquet",
+        "dt=1/.3.parquet.crc",
+        "dt=1/4.parquet",
+    ):
+        store.write_bytes(key, b"")
+
+    assert [one.key for one in store.list()] == ["dt=1/4.parquet"]
+
+
+def test_a_missing_folder_has_no_files(store: Store) -> None:
+    """Results that were never written are no error."""
+    assert store.list("flags") == []
+    assert not store.exists("flags/part-0.parquet")
+
+
+def test_a_file_can_be_deleted_twice(store: Store) -> None:
+    """The second time there is nothing left to do."""
+    store.write_bytes("a", b"")
+    store.delete("a")
+    store.delete("a")
+
+    assert not store.exists("a")
+
+
+def test_a_staged_file_appears_when_it_is_committed(store: Store) -> None:
+    """Until then no reader sees it; afterwards the stage is gone."""
+    with store.stage() as folder:
+        (folder / "part-0.parquet").write_bytes(b"whole")
+        assert store.list() == []
+        store.commit(folder / "part-0.parquet", "flags/dt=2013-07-06/part-0.parquet")
+
+    assert store.read_bytes("flags/dt=2013-07-06/part-0.parquet") == b"whole"
+    assert not folder.exists()
+
+
+def test_an_interrupted_stage_leaves_nothing(store: Store) -> None:
+    """An error between staging and commit leaves the old file and no new one."""
+    store.write_bytes("flags", b"old")
+    folders = []
+
+    def interrupted() -> None:
+        with store.stage() as folder:
+            folders.append(folder)
+            (folder / "part").write_bytes(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert store.read_bytes("flags") == b"old"
+    assert not folders[0].exists()
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "", "a\0b", "."])
+def test_a_key_cannot_leave_the_store(store: Store, key: str) -> None:
+    """Whatever a name comes from, it stays below the root."""
+    with pytest.raises(StoreError, match="a name inside of the folder was required"):
+        store.write_bytes(key, b"")
+
+
+def test_dots_within_a_name_are_no_way_out(store: Store) -> None:
+    """A Hive value of two dots is a name like others."""
+    store.write_bytes("city=../p.parquet", b"x")
+
+    assert [one.key for one in store.list()] == ["city=../p.parquet"]
+
+
+def test_reading_what_is_not_there_is_one_sentence(store: Store) -> None:
+    """The sentence names the place and the reason."""
+    with pytest.raises(
+        StoreError, match=r"cannot read .*root/nothing: .*; check the path, its rights and space"
+    ):
+        store.read_bytes("nothing")
+
+
+def test_a_uri_finds_its_store(tmp_path: Path) -> None:
+    """Paths and file:// are local; others go to Arrow, which knows gs:// and abfs:// and no ftp://."""
+    assert Store.of(tmp_path).uri("a") == str(tmp_path / "a")
+    assert Store.of(f"file://{tmp_path}").uri("a") == str(tmp_path / "a")
+    assert Store.of("gs://bucket/folder").uri("a/b") == "gs://bucket/folder/a/b"
+    with pytest.raises(StoreError, match="cannot open ftp://host/x: Unrecognized filesystem type"):
+        Store.of("ftp://host/x")
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    """A loop ends; a link to a file is a file; a link to nothing is listed, so that reading can say so."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.parquet").write_bytes(b"x")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "self.parquet").symlink_to(tmp_path / "data" / "self.parquet")
+    (tmp_path / "data" / "dangling.parquet").symlink_to(tmp_path / "gone")
+    (tmp_path / "data" / "link.parquet").symlink_to(tmp_path / "data" / "a.parquet")
+    store = LocalStore(tmp_path / "data")
+
+    assert [(one.key, one.size) for one in store.list(suffix=".parquet")] == [
+        ("a.parquet", 1),
+        ("dangling.parquet", 0),
+        ("link.parquet", 1),
+        ("self.parquet", 0),
+    ]
+    assert store.read_bytes("link.parquet") == b"x"
+    with pytest.raises(StoreError, match="No such file or directory"):
+        store.read_bytes("dangling.parquet")
+    with pytest.raises(StoreError, match="Too many levels of symbolic links"):
+        store.read_bytes("self.parquet")
+
+
+def test_a_pipe_or_socket_is_never_opened(tmp_path: Path) -> None:
+    """Opening one would wait for a writer for ever."""
+    os.mkfifo(tmp_path / "fifo.parquet")
+    store = LocalStore(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s.parquet"))
+
+        with pytest.raises(StoreError, match="it is a named pipe; replace it"):
+            store.read_bytes("fifo.parquet")
+        with pytest.raises(StoreError, match="it is a socket; replace it"):
+            store.read_bytes("s.parquet")
+    with pytest.raises(StoreError, match="it is a folder; replace it"):
+        LocalStore(tmp_path.parent).read_bytes(tmp_path.name)
+
+
+@pytest.mark.usefixtures("other_user")
+def test_a_place_without_rights_is_one_sentence() -> None:
+    """Neither root's home nor a file below a file can be written."""
+    with pytest.raises(StoreError, match="cannot write /proc/nowhere"):
+        LocalStore(Path("/proc/nowhere")).write_bytes("a", b"")
+    with pytest.raises(StoreError, match=r"cannot write .*: Not a directory"):
+        LocalStore(Path(__file__) / "below").write_bytes("a", b"")
+
+
+def test_an_unreadable_file_is_one_sentence(tmp_path: Path, other_user: None) -> None:
+    """Rights are told from other troubles."""
+    with pytest.raises(StoreError, match=rf"cannot read {tmp_path}/a: Permission denied; check the path"):
+        LocalStore(tmp_path).read_bytes("a")
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    """While a writer replaces a file over and over, each read is one of its versions, whole."""
+    store = LocalStore(tmp_path)
+    versions = {bytes([digit]) * 200_000 for digit in b"0123456789"}
+    store.write_bytes("a", b"0" * 200_000)
+    code = (
+        "import sys; from pathlib import Path; from flows.storage import LocalStore\n"
+        "store = LocalStore(Path(sys.argv[1]))\n"
+        "for turn in range(300): store.write_bytes('a', b'%d' % (turn % 10) * 200_000)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path]) as writer:
+        seen = set()
+        while writer.poll() is None:
+            seen.add(store.read_bytes("a"))
+
+    assert writer.returncode == 0
+    assert seen <= versions
+    assert len(seen) > 1
+
+
+def test_stages_of_killed_runs_are_swept(tmp_path: Path) -> None:
+    """What is older than a day goes; a stage in use stays."""
+    stale, fresh = tmp_path / ".staging" / "stale", tmp_path / ".staging" / "fresh"
+    for folder in (stale, fresh):
+        folder.mkdir(parents=True)
+        (folder / "part").touch()
+    os.utime(stale, (0, 0))
+
+    with LocalStore(tmp_path).stage():
+        assert not stale.exists()
+        assert fresh.exists()

@@ -1,0 +1,129 @@
+"""From Arrow arrays of any flavour to plain NumPy: numbers, instants, truth values, texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from vae_core.exceptions import ColumnError
+
+__all__ = ["MICROSECONDS_A_DAY", "bits", "flat", "instants", "numbers", "texts"]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+MICROSECONDS_A_DAY = 86_400_000_000
+UNITS_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": MICROSECONDS_A_DAY, "ns": 86_400_000_000_000}
+
+
+def flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One contiguous array, dictionaries decoded."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(array, pa.ChunkedArray):  # a string column beyond 2 GB stays in chunks
+        array = pa.concat_arrays(chunk.cast(pa.large_string()) for chunk in array.chunks)
+    return array.dictionary_decode() if pt.is_dictionary(array.type) else array
+
+
+def numbers(values: pa.Array | pa.ChunkedArray, name: str) -> Floats:
+    """Values as float64 [n], null and NaN both as NaN; infinities stay.
+
+    Raises
+    ------
+    ColumnError
+        The values are not numbers.
+    """
+    array = flat(values)
+    if pt.is_time(array.type) or pt.is_duration(array.type):
+        array = array.view(pa.int64() if array.type.bit_width == 64 else pa.int32())
+    try:
+        floats = array if pt.is_float64(array.type) else array.cast(pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ColumnError(
+            f"column {name!r} was learned as numbers, however it is {array.type} now: {error}; mend its type"
+        ) from None
+    return _with_nan(floats)
+
+
+def _with_nan(floats: pa.Array) -> Floats:
+    if floats.null_count:
+        floats = pc.fill_null(floats, float("nan"))
+    return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def instants(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Floats, Floats, Bools]:
+    """Instants as (days since 1970 [n], share of the day gone [n], present [n]).
+
+    Integer arithmetic splits the day off before anything becomes a float, so that instants far
+    outside of any calendar keep a time of day.
+
+    Raises
+    ------
+    ColumnError
+        The values are neither timestamps nor dates.
+    """
+    array = flat(values)
+    if not (pt.is_timestamp(array.type) or pt.is_date(array.type)):
+        raise ColumnError(
+            f"column {name!r} was learned as timestamps, however it is {array.type} now; mend its type"
+        )
+    unit = _units_a_day(array.type)
+    present = _present(array)
+    ticks = np.asarray(pc.fill_null(_ticks(array), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    days, rest = np.divmod(ticks, unit)
+    return days.astype(np.float64), rest / unit, present
+
+
+def _units_a_day(arrow_type: pa.DataType) -> int:
+    if pt.is_date32(arrow_type):
+        return 1
+    return UNITS_A_DAY["ms" if pt.is_date64(arrow_type) else arrow_type.unit]
+
+
+def _ticks(array: pa.Array) -> pa.Array:
+    return array.view(pa.int32()) if pt.is_date32(array.type) else array.view(pa.int64())
+
+
+def _present(array: pa.Array) -> Bools:
+    return np.asarray(pc.is_valid(array).to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def bits(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Bools, Bools]:
+    """Truth values as (values [n], present [n]).
+
+    Raises
+    ------
+    ColumnError
+        The values are not booleans.
+    """
+    array = flat(values)
+    if not pt.is_boolean(array.type):
+        raise ColumnError(
+            f"column {name!r} was learned as booleans, however it is {array.type} now; mend its type"
+        )
+    filled = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+    return np.asarray(filled, dtype=np.bool_), _present(array)
+
+
+def texts(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    """Values as an Arrow string array, nulls kept.
+
+    Raises
+    ------
+    ColumnError
+        The values have no text form.
+    """
+    array: Any = flat(values)
+    if pt.is_string(array.type) or pt.is_large_string(array.type):
+        return array
+    try:
+        return array.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ColumnError(
+            f"column {name!r} was learned as categories, however it is {array.type} now: {error}; mend its type"
+        ) from None

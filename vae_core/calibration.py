@@ -1,0 +1,115 @@
+"""From scores to decisions: p-values from held-out rows, a tail beyond them, and what to flag.
+
+A p-value is the share of calibration rows at least as anomalous (conformal; Vovk et al. 2005), with
+a generalised-Pareto tail fitted to the peaks over a high threshold (Siffer et al., SPOT, KDD 2017)
+where those rows run out, so that one row in a million can be told from one in a thousand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import genpareto
+
+from vae_core.exceptions import DataError
+
+__all__ = ["Calibration", "benjamini_hochberg", "severity"]
+
+Floats = npt.NDArray[np.float64]
+
+TAIL_SHARE = 0.02  # of the calibration rows; the peaks that the tail is fitted to
+FEWEST_PEAKS = 20  # below this many peaks no tail is fitted: the largest score ends the scale
+KEPT = 50_000  # calibration scores stored with a model
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Reference scores, ascending, and the tail beyond ``tail_start``.
+
+    ``tail_shape`` and ``tail_scale`` are those of a generalised-Pareto distribution, ``tail_share``
+    the share of reference scores above its start; no tail has a share of 0. ``rows`` counts the rows
+    that were scored; at most 50,000 evenly spaced ones of their ranks are kept.
+    """
+
+    scores: Floats
+    rows: int
+    tail_start: float
+    tail_share: float
+    tail_shape: float
+    tail_scale: float
+
+    @classmethod
+    def of(cls, scores: Floats) -> Calibration:
+        """Calibrate on anomaly scores [n] of rows that the model was not trained on.
+
+        Raises
+        ------
+        DataError
+            There are no scores.
+        """
+        if scores.size == 0:
+            raise DataError(
+                "at least one calibration row is required, however there are 0; widen the calibration window"
+            )
+        ordered = np.sort(scores)
+        start, share, shape, scale = _tail(ordered)
+        return cls(_thinned(ordered), ordered.size, start, share, shape, scale)
+
+    def p_values(self, scores: Floats) -> Floats:
+        """Share of calibration rows at least as anomalous as each score [n], in (0, 1]."""
+        above = self.scores.size - np.searchsorted(self.scores, scores, side="left")
+        p = (above / self.scores.size * self.rows + 1) / (self.rows + 1)
+        if self.tail_share == 0:
+            return np.asarray(p)
+        beyond = genpareto.sf(scores - self.tail_start, self.tail_shape, scale=self.tail_scale)
+        return np.where(scores > self.tail_start, np.maximum(self.tail_share * beyond, 1e-300), p)
+
+    def threshold(self, contamination: float) -> float:
+        """The score that a share ``contamination`` of rows like the calibration rows exceeds."""
+        if self.tail_share and contamination < self.tail_share:
+            quantile = genpareto.isf(contamination / self.tail_share, self.tail_shape, scale=self.tail_scale)
+            return float(self.tail_start + quantile)
+        return float(np.quantile(self.scores, 1.0 - contamination))
+
+
+def _tail(ordered: Floats) -> tuple[float, float, float, float]:
+    """Start, share, shape and scale of the tail; a shape below 0 is fitted again as exponential.
+
+    A negative shape would declare every score beyond some end impossible on the word of a few peaks.
+    """
+    peaks = int(ordered.size * TAIL_SHARE)
+    if peaks < FEWEST_PEAKS:
+        return float(ordered[-1]), 0.0, 0.0, 1.0
+    start = float(ordered[-peaks - 1])
+    excess = ordered[-peaks:] - start
+    if not excess.max() > 0:
+        return start, 0.0, 0.0, 1.0
+    shape, _, scale = genpareto.fit(excess, floc=0.0)
+    if shape < 0:
+        shape, scale = 0.0, float(excess.mean())
+    return start, peaks / ordered.size, float(min(shape, 1.0)), float(max(scale, 1e-12))
+
+
+def _thinned(ordered: Floats) -> Floats:
+    if ordered.size <= KEPT:
+        return ordered
+    return np.asarray(ordered[np.linspace(0, ordered.size - 1, KEPT).round().astype(np.int64)])
+
+
+def severity(p_values: Floats) -> Floats:
+    """min(100, -10 log10 p) of each p-value [n]: 20 is one row in a hundred, 30 one in a thousand."""
+    return np.minimum(100.0, -10.0 * np.log10(np.maximum(p_values, 1e-300)))
+
+
+def benjamini_hochberg(p_values: Floats, q: float, total: int | None = None) -> float:
+    """Largest p-value to select so that the expected share of false discoveries is at most ``q``.
+
+    Benjamini & Hochberg (1995). ``total`` counts all rows tested when ``p_values`` [m] holds only the
+    small ones. Returns 0 when nothing can be selected.
+    """
+    tested = p_values.size if total is None else total
+    ordered = np.sort(p_values)
+    allowed = ordered <= q * np.arange(1, ordered.size + 1) / max(tested, 1)
+    return float(ordered[np.flatnonzero(allowed)[-1]]) if allowed.any() else 0.0

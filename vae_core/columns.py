@@ -1,0 +1,331 @@
+"""One codec a kind of column: values to what the network sees, and back.
+
+A *measured* column (number, timestamp, boolean) becomes float parts and a mask of presence;
+a categorical column becomes one integer code. Null is never filled with a guess: it is absent,
+and its absence is scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vae_core import arrays
+
+__all__ = [
+    "NULL",
+    "RARE",
+    "RESERVED",
+    "UNSEEN",
+    "BooleanCodec",
+    "CategoryCodec",
+    "NumberCodec",
+    "TimestampCodec",
+    "codec_from_json",
+    "codec_to_json",
+    "prior",
+]
+
+Floats32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+NULL, UNSEEN, RARE, RESERVED = (
+    0,
+    1,
+    2,
+    3,
+)  # category codes below RESERVED mean no value of the vocabulary's top
+LINEAR_UP_TO = (
+    4.0  # standard deviations; beyond it the scale is logarithmic (extremes stay finite and ordered)
+)
+VOCABULARY_LIMIT = 100_000  # distinct values remembered a column
+TEXT_LIMIT = 256  # characters; longer values are never remembered, so always unseen
+UNIT = float(np.sqrt(2.0))  # sine and cosine of a uniform angle have variance 1/2
+
+
+def prior(count: float, rows: int) -> float:
+    """Probability of what was seen ``count`` times in ``rows`` rows, never 0 or 1 (Krichevsky–Trofimov, 1981)."""
+    return (count + 0.5) / (rows + 1.0)
+
+
+def compress(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Linear up to four standard deviations, logarithmic beyond; odd and strictly increasing."""
+    beyond = np.maximum(np.abs(z) - LINEAR_UP_TO, 0.0)
+    return np.where(beyond > 0, np.sign(z) * (LINEAR_UP_TO + np.log1p(beyond)), z)
+
+
+def expand(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Inverse of :func:`compress`."""
+    beyond = np.maximum(np.abs(z) - LINEAR_UP_TO, 0.0)
+    return np.where(beyond > 0, np.sign(z) * (LINEAR_UP_TO + np.expm1(np.minimum(beyond, 700.0))), z)
+
+
+@dataclass(frozen=True)
+class NumberCodec:
+    """Numbers, centred and scaled by the training sample, extremes compressed.
+
+    ``low`` and ``high`` are the finite range seen, ``nulls`` the share of nulls, ``rows`` the rows
+    that these figures rest on.
+    """
+
+    name: str
+    center: float
+    scale: float
+    low: float
+    high: float
+    nulls: float
+    rows: int
+
+    kind = "numeric"
+    n_parts = 1
+    n_bits = 0
+
+    @classmethod
+    def fit(cls, name: str, values: pa.ChunkedArray) -> NumberCodec:
+        """Take centre and scale from values [n]."""
+        array = arrays.numbers(values, name)
+        finite = array[np.isfinite(array)]
+        center, scale = _center_and_scale(finite)
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        nulls = float(np.isnan(array).mean()) if array.size else 0.0
+        return cls(name, center, scale, low, high, nulls, array.size)
+
+    def encode(self, values: pa.Array) -> tuple[Floats32, Bools]:
+        """Values [n] to parts [n, 1] in standard deviations and presence [n]."""
+        array = arrays.numbers(values, self.name)
+        present = ~np.isnan(array)
+        with np.errstate(over="ignore"):
+            z = np.clip((np.where(present, array, self.center) - self.center) / self.scale, -1e300, 1e300)
+        return compress(z)[:, None].astype(np.float32), present
+
+    def decode(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Parts [n, 1] back to values [n]."""
+        return expand(parts[:, 0]) * self.scale + self.center
+
+    def outside(self, values: pa.Array) -> Bools:
+        """Where values [n] lie outside of the range seen in training."""
+        array = arrays.numbers(values, self.name)
+        return (array < self.low) | (array > self.high)
+
+
+def _center_and_scale(finite: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation without the few values that would swallow all others."""
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.quantile(finite, (0.001, 0.999))
+    with np.errstate(over="ignore"):
+        width = float(high - low)
+        inside = finite[(finite >= low - 10 * width) & (finite <= high + 10 * width)]
+    if width == 0.0 or not np.isfinite(width):
+        inside = np.clip(finite, -1e150, 1e150)
+    center, scale = float(np.mean(inside)), float(np.std(inside))
+    smallest = 1e-9 * max(abs(center), 1e-30)
+    return center, scale if scale > smallest else max(abs(center), 1.0) * 0.01
+
+
+@dataclass(frozen=True)
+class TimestampCodec:
+    """Instants as cyclic parts: time of day and day of week, and distance from the range seen.
+
+    The third measure is 0 inside the training range and as far beyond it as the range is long;
+    farther out it grows with the logarithm of the distance, so that a trip dated years away shows
+    while next month does not.
+    """
+
+    name: str
+    first: float  # days since 1970
+    last: float  # days since 1970
+    hours: bool  # the time of day varies
+    weekdays: bool  # the day of the week varies
+    nulls: float
+    rows: int
+
+    kind = "timestamp"
+    n_bits = 0
+
+    @property
+    def n_parts(self) -> int:
+        """Two parts a cycle that varies, and the distance."""
+        return 2 * self.hours + 2 * self.weekdays + 1
+
+    @classmethod
+    def fit(cls, name: str, values: pa.ChunkedArray) -> TimestampCodec:
+        """Take the range and the cycles that vary from values [n]."""
+        days, share, present = arrays.instants(values, name)
+        seen, rows = days[present], days.size
+        first, last = _central_range(seen) if seen.size else (0.0, 0.0)
+        hours = bool(np.unique(share[present]).size > 1)
+        weekdays = bool(np.unique(np.mod(seen, 7)).size > 1)
+        return cls(name, first, last, hours, weekdays, float(1 - present.mean()) if rows else 0.0, rows)
+
+    def encode(self, values: pa.Array) -> tuple[Floats32, Bools]:
+        """Values [n] to parts [n, n_parts] and presence [n]."""
+        days, share, present = arrays.instants(values, self.name)
+        parts = [*self._cycles(days, share), self._distance(days)]
+        return (np.stack(parts, axis=1) * present[:, None]).astype(np.float32), present
+
+    def _cycles(self, days: arrays.Floats, share: arrays.Floats) -> list[arrays.Floats]:
+        turns = [share] if self.hours else []
+        turns += [np.mod(days + 4 + share, 7) / 7] if self.weekdays else []  # day 0 was a Thursday
+        return [UNIT * wave(2 * np.pi * turn) for turn in turns for wave in (np.sin, np.cos)]
+
+    def _distance(self, days: arrays.Floats) -> arrays.Floats:
+        width = max(self.last - self.first, 1.0)
+        beyond = np.maximum(np.maximum(self.first - width - days, days - self.last - width), 0.0)
+        return np.asarray(np.log1p(beyond / width) * LINEAR_UP_TO)
+
+    def decode(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Parts [n, n_parts] to the share of the day gone [n] (NaN when it never varied)."""
+        if not self.hours:
+            return np.full(len(parts), np.nan)
+        return np.mod(np.arctan2(parts[:, 0], parts[:, 1]) / (2 * np.pi), 1.0)
+
+    def outside(self, values: pa.Array) -> Bools:
+        """Where values [n] lie farther from the training range than that range is long."""
+        days, _, present = arrays.instants(values, self.name)
+        return present & (self._distance(days) > 0)
+
+
+def _central_range(days: arrays.Floats) -> tuple[float, float]:
+    """The range of all but the outermost permille: a few misdated rows must not stretch it."""
+    low, high = np.quantile(days, (0.001, 0.999))
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class BooleanCodec:
+    """Truth values as one bit."""
+
+    name: str
+    share: float  # of true among the present
+    nulls: float
+    rows: int
+
+    kind = "boolean"
+    n_parts = 0
+    n_bits = 1
+
+    @classmethod
+    def fit(cls, name: str, values: pa.ChunkedArray) -> BooleanCodec:
+        """Count values [n]."""
+        truth, present = arrays.bits(values, name)
+        share = float(truth[present].mean()) if present.any() else 0.5
+        return cls(name, share, float(1 - present.mean()) if truth.size else 0.0, truth.size)
+
+    def encode(self, values: pa.Array) -> tuple[Bools, Bools]:
+        """Values [n] to bits [n, 1] and presence [n]."""
+        truth, present = arrays.bits(values, self.name)
+        return truth[:, None], present
+
+
+@dataclass(frozen=True)
+class CategoryCodec:
+    """Texts as codes: null, unseen, rare, then the commonest values.
+
+    ``vocabulary`` holds the values seen, commonest first; the first ``n_top`` have a code of their
+    own, the others share ``RARE``. ``unseen`` is the probability that the next value is a new one,
+    estimated from the values seen once (Good 1953, equation 9): a column that brings new values
+    daily forgives them, one that never did does not.
+    """
+
+    name: str
+    vocabulary: tuple[str, ...]
+    n_top: int
+    shares: tuple[float, ...]  # of the top values among all rows
+    rare: float  # share of rows with a value seen but beyond the top
+    unseen: float  # probability of a value never seen
+    nulls: float
+    rows: int
+
+    kind = "categorical"
+
+    @classmethod
+    def fit(cls, name: str, values: pa.ChunkedArray, limit: int) -> CategoryCodec:
+        """Count values [n]; at most ``limit`` of them get a code of their own."""
+        array = arrays.texts(values, name)
+        rows = max(len(array), 1)
+        words, counts = _counted(array)
+        remembered = [
+            (word, count) for word, count in zip(words, counts, strict=True) if len(word) <= TEXT_LIMIT
+        ][:VOCABULARY_LIMIT]
+        top = remembered[:limit]
+        shares = tuple(count / rows for _, count in top)
+        once = sum(1 for count in counts if count == 1) + sum(
+            count for _, count in remembered[VOCABULARY_LIMIT:]
+        )
+        rare = sum(count for _, count in remembered[limit:]) / rows
+        vocabulary = tuple(word for word, _ in remembered)
+        return cls(
+            name,
+            vocabulary,
+            len(top),
+            shares,
+            rare,
+            min(prior(once, rows), 0.99),
+            array.null_count / rows,
+            rows,
+        )
+
+    def encode(self, values: pa.Array) -> Ints:
+        """Values [n] to codes [n]."""
+        array = arrays.texts(values, self.name)
+        words = pa.array(self.vocabulary, array.type)
+        places = pc.index_in(array, value_set=words, skip_nulls=True)
+        place = np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+        codes = np.where(place < 0, UNSEEN, np.where(place < self.n_top, place + RESERVED, RARE))
+        null = np.asarray(pc.is_null(array).to_numpy(zero_copy_only=False), dtype=np.bool_)
+        return np.where(null, NULL, codes)
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return RESERVED + self.n_top
+
+    @property
+    def priors(self) -> tuple[float | None, float | None, float | None]:
+        """Fixed probabilities of null, unseen and rare; None where training rows teach it."""
+        null = None if self.nulls > 0 else prior(0, self.rows)
+        rare = None if self.rare > 0 else prior(0, self.rows)
+        return null, self.unseen, rare
+
+    def share_of(self, codes: Ints) -> npt.NDArray[np.float64]:
+        """How common each code [n] was in training, as a share of rows."""
+        return np.asarray([self.nulls, 0.0, self.rare, *self.shares])[codes]
+
+    def likeliest(self, probabilities: npt.NDArray[np.float64]) -> list[str | None]:
+        """The likeliest value of each row of probabilities [n, size]; None where that is null."""
+        named = probabilities.copy()
+        named[:, [UNSEEN, RARE]] = 0.0
+        return [
+            None if code < RESERVED else self.vocabulary[code - RESERVED] for code in named.argmax(axis=1)
+        ]
+
+
+def _counted(array: pa.Array) -> tuple[list[str], list[int]]:
+    """Values and counts, commonest first, equals in the order of their text."""
+    counted = pc.value_counts(array.drop_null())
+    words, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
+    order = sorted(range(len(words)), key=lambda i: (-counts[i], words[i]))
+    return [words[i] for i in order], [counts[i] for i in order]
+
+
+Codec = NumberCodec | TimestampCodec | BooleanCodec | CategoryCodec
+CODECS = {codec.kind: codec for codec in (NumberCodec, TimestampCodec, BooleanCodec, CategoryCodec)}
+
+
+def codec_to_json(codec: Codec) -> dict[str, Any]:
+    """A codec as plain JSON values."""
+    return {"kind": codec.kind, **asdict(codec)}
+
+
+def codec_from_json(data: dict[str, Any]) -> Codec:
+    """A codec from :func:`codec_to_json`; unknown kinds and fields raise KeyError or TypeError."""
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    codec: Codec = CODECS[fields.pop("kind")](**fields)
+    return codec

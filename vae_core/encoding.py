@@ -1,0 +1,204 @@
+"""Tables to tensors: one codec a column, fitted on a sample, applied to any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from vae_core.columns import (
+    BooleanCodec,
+    CategoryCodec,
+    Codec,
+    NumberCodec,
+    TimestampCodec,
+    codec_from_json,
+    codec_to_json,
+    prior,
+)
+from vae_core.exceptions import ColumnError, DataError
+from vae_core.schema import ColumnKind, ColumnSpec, TableSchema
+
+__all__ = ["EncodedBatch", "Layout", "TableEncoder"]
+
+Measured = NumberCodec | TimestampCodec | BooleanCodec
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """A batch as the network sees it.
+
+    Shape
+    -----
+    numbers: float32 [n, p], standardised parts of numbers and timestamps, 0 where absent
+    bits:    float32 [n, r], truth values, 0 where absent
+    present: float32 [n, m], 1 where a measured column has a value
+    codes:   int64 [n, q], codes of categorical columns
+    """
+
+    numbers: Tensor
+    bits: Tensor
+    present: Tensor
+    codes: Tensor
+
+    def __len__(self) -> int:
+        return int(self.present.shape[-2])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> EncodedBatch:
+        """The batch with ``change`` applied to each of its tensors."""
+        return EncodedBatch(change(self.numbers), change(self.bits), change(self.present), change(self.codes))
+
+    def to(self, device: torch.device) -> EncodedBatch:
+        """The batch on ``device``."""
+        return self.each(lambda tensor: tensor.to(device))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the network must know of the columns: sizes, and what training rows cannot teach.
+
+    ``part_columns`` and ``bit_columns`` tell to which measured column each part and bit belongs;
+    ``null_priors`` the fixed probability of a null in a measured column that had none (None where
+    it had some); ``code_priors`` the same of null, unseen and rare for each categorical column;
+    ``order`` the place of each feature among measured-then-categorical columns.
+    """
+
+    n_measured: int
+    part_columns: tuple[int, ...]
+    bit_columns: tuple[int, ...]
+    null_priors: tuple[float | None, ...]
+    code_sizes: tuple[int, ...]
+    code_priors: tuple[tuple[float | None, float | None, float | None], ...]
+    order: tuple[int, ...]
+
+    @property
+    def n_columns(self) -> int:
+        """Number of modelled columns."""
+        return self.n_measured + len(self.code_sizes)
+
+
+class TableEncoder:
+    """Columns of a table to an :class:`EncodedBatch`.
+
+    Parameters
+    ----------
+    schema
+        The columns and their kinds.
+    max_categories
+        How many values of a categorical column get a code of their own; the others share one.
+    """
+
+    def __init__(self, schema: TableSchema, max_categories: int = 256) -> None:
+        self.schema = schema
+        self.max_categories = max_categories
+        self.codecs: tuple[Codec, ...] = ()
+
+    def fit(self, table: pa.Table) -> TableEncoder:
+        """Fit a codec a feature on a table drawn from the whole training range.
+
+        Raises
+        ------
+        DataError
+            There are no rows, or no column that can be modelled.
+        """
+        if not self.schema.features:
+            raise DataError(
+                "at least one numeric, categorical, boolean or timestamp column is required, "
+                f"however the columns are {self.schema.kinds}; name their kinds"
+            )
+        if table.num_rows == 0:
+            raise DataError(
+                "at least one row is required to learn from, however there are 0 rows; widen the window"
+            )
+        self.codecs = tuple(self._fitted(column, table) for column in self.schema.features)
+        return self
+
+    def _fitted(self, column: ColumnSpec, table: pa.Table) -> Codec:
+        values = _column(table, column.name)
+        if column.kind is ColumnKind.CATEGORICAL:
+            return CategoryCodec.fit(column.name, values, self.max_categories)
+        codec = {"numeric": NumberCodec, "timestamp": TimestampCodec, "boolean": BooleanCodec}[
+            str(column.kind)
+        ]
+        return codec.fit(column.name, values)
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """Codecs of numbers, timestamps and booleans, in the order of the table."""
+        return tuple(codec for codec in self.codecs if not isinstance(codec, CategoryCodec))
+
+    @property
+    def categorical(self) -> tuple[CategoryCodec, ...]:
+        """Codecs of categories, in the order of the table."""
+        return tuple(codec for codec in self.codecs if isinstance(codec, CategoryCodec))
+
+    @property
+    def layout(self) -> Layout:
+        """Sizes for the network."""
+        place = {codec.name: i for i, codec in enumerate((*self.measured, *self.categorical))}
+        return Layout(
+            n_measured=len(self.measured),
+            part_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_parts)),
+            bit_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_bits)),
+            null_priors=tuple(None if codec.nulls > 0 else prior(0, codec.rows) for codec in self.measured),
+            code_sizes=tuple(codec.size for codec in self.categorical),
+            code_priors=tuple(codec.priors for codec in self.categorical),
+            order=tuple(place[codec.name] for codec in self.codecs),
+        )
+
+    def encode(self, table: pa.Table | pa.RecordBatch) -> EncodedBatch:
+        """Encode rows; columns are found by name, others are left alone.
+
+        Raises
+        ------
+        ColumnError
+            A modelled column is missing or of a type that cannot be read as it was learned.
+        """
+        rows = table.num_rows
+        encoded = [codec.encode(_column(table, codec.name)) for codec in self.measured]
+        pairs = list(zip(self.measured, encoded, strict=True))
+        return EncodedBatch(
+            numbers=_joined([values for codec, (values, _) in pairs if codec.n_parts], rows),
+            bits=_joined([values for codec, (values, _) in pairs if codec.n_bits], rows),
+            present=_joined([present[:, None] for _, (_, present) in pairs], rows),
+            codes=self._codes(table),
+        )
+
+    def _codes(self, table: pa.Table | pa.RecordBatch) -> Tensor:
+        columns = [codec.encode(_column(table, codec.name)) for codec in self.categorical]
+        stacked = np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0), dtype=np.int64)
+        return torch.from_numpy(stacked)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fitted encoder as plain JSON values."""
+        return {
+            "max_categories": self.max_categories,
+            "codecs": [codec_to_json(codec) for codec in self.codecs],
+        }
+
+    @classmethod
+    def from_json(cls, schema: TableSchema, data: dict[str, Any]) -> TableEncoder:
+        """An encoder from :meth:`to_json`."""
+        encoder = cls(schema, data["max_categories"])
+        encoder.codecs = tuple(codec_from_json(codec) for codec in data["codecs"])
+        return encoder
+
+
+def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.ChunkedArray:
+    if name not in table.schema.names:
+        raise ColumnError(
+            f"column {name!r} was learned and is required, however the columns are {table.schema.names}; add it"
+        )
+    return table.column(name)
+
+
+def _joined(blocks: list[npt.NDArray[Any]], rows: int) -> Tensor:
+    """Blocks [n, …] side by side as one float32 tensor [n, sum]."""
+    joined = np.concatenate(blocks, axis=1) if blocks else np.empty((rows, 0))
+    return torch.from_numpy(np.ascontiguousarray(joined, dtype=np.float32))

@@ -1,0 +1,192 @@
+"""What the model expected of each cell: as values in the table's own types, and as text for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from vae_core.arrays import MICROSECONDS_A_DAY, flat
+from vae_core.columns import BooleanCodec, CategoryCodec, Codec, NumberCodec, TimestampCodec
+from vae_core.encoding import EncodedBatch, TableEncoder
+from vae_core.losses import category_probabilities
+from vae_core.modules import VAE, Decoded
+from vae_core.scoring import blocks, reconstruct
+
+__all__ = ["Expectation", "expect", "parameters"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Expectation:
+    """Means over the members of what the decoder expects.
+
+    Shape
+    -----
+    mean, deviation:  [n, p] of number parts, in standard deviations of the training sample
+    bits:             [n, r] probability of true
+    nulls:            [n, m] probability of null
+    categories:       one [n, size] of probabilities a categorical column
+    """
+
+    def __init__(self, encoder: TableEncoder, found: dict[str, Any]) -> None:
+        self.encoder = encoder
+        self.mean: Floats = found["mean"]
+        self.deviation: Floats = found["deviation"]
+        self.bits: Floats = found["bits"]
+        self.nulls: Floats = found["nulls"]
+        self.categories: list[Floats] = found["categories"]
+        self.place = {codec.name: j for j, codec in enumerate(encoder.measured)}
+        self.category_place = {codec.name: j for j, codec in enumerate(encoder.categorical)}
+        layout = encoder.layout
+        self.part_columns, self.bit_columns = np.array(layout.part_columns), np.array(layout.bit_columns)
+
+    def parts(self, name: str) -> Floats:
+        """Expected parts of a measured column [n, parts]."""
+        return self.mean[:, self.part_columns == self.place[name]]
+
+    def truth(self, name: str) -> Floats:
+        """Probability of true in a boolean column [n]."""
+        return self.bits[:, self.bit_columns == self.place[name]][:, 0]
+
+    def text(self, name: str) -> list[str]:
+        """What was expected of each cell, in words."""
+        if name in self.category_place:
+            j = self.category_place[name]
+            return _category_text(self.encoder.categorical[j], self.categories[j])
+        codec = self.encoder.measured[self.place[name]]
+        texts = self._measured_text(codec)
+        null = self.nulls[:, self.place[name]] > 0.5
+        return ["null" if absent else text for text, absent in zip(texts, null, strict=True)]
+
+    def _measured_text(self, codec: NumberCodec | TimestampCodec | BooleanCodec) -> list[str]:
+        if isinstance(codec, BooleanCodec):
+            return [
+                f"{share >= 0.5} ({max(share, 1 - share):.0%})".lower() for share in self.truth(codec.name)
+            ]
+        if isinstance(codec, TimestampCodec):
+            return [_clock(share) for share in codec.decode(self.parts(codec.name))]
+        return [f"about {text}" for text in self._numbers_text(codec)]
+
+    def _numbers_text(self, codec: NumberCodec) -> list[str]:
+        """Expected numbers, rounded to what the model's own uncertainty leaves meaningful."""
+        part = self.part_columns == self.place[codec.name]
+        deviation = self.deviation[:, part][:, 0] * codec.scale
+        return [rounded(v, d) for v, d in zip(codec.decode(self.parts(codec.name)), deviation, strict=True)]
+
+    def column(self, name: str, batch: pa.Table | pa.RecordBatch) -> pa.Array:
+        """What was expected, in the column's own type; ``batch`` gives timestamps their day."""
+        wanted = self.encoder.schema.arrow.field(name).type
+        if name in self.category_place:
+            j = self.category_place[name]
+            codec = self.encoder.categorical[j]
+            return as_type(pa.array(codec.likeliest(self.categories[j]), pa.string()), wanted)
+        return as_type(self._measured_column(name, batch), wanted)
+
+    def _measured_column(self, name: str, batch: pa.Table | pa.RecordBatch) -> pa.Array:
+        codec = self.encoder.measured[self.place[name]]
+        null = self.nulls[:, self.place[name]] > 0.5
+        if isinstance(codec, BooleanCodec):
+            return pa.array(self.truth(name) >= 0.5, mask=null)
+        if isinstance(codec, TimestampCodec):
+            return _same_day(batch.column(name), codec.decode(self.parts(name)))
+        return pa.array(codec.decode(self.parts(name)), mask=null)
+
+
+def rounded(value: float, deviation: float) -> str:
+    """``value`` with no digits that ``deviation`` makes meaningless, at most three decimals."""
+    places = int(np.clip(1 - np.floor(np.log10(max(deviation, 1e-12))), 0, 3)) if deviation < 1 else 0
+    text = f"{value:.{places}f}" if abs(value) < 1e15 else f"{value:.3g}"
+    return "0" if float(text) == 0 else text
+
+
+def _clock(share: float) -> str:
+    if np.isnan(share):
+        return "a date near those of training"
+    minutes = round(share * 1440) % 1440
+    return f"about {minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def _category_text(codec: CategoryCodec, probabilities: Floats) -> list[str]:
+    """The three likeliest values of each row with their probabilities."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
+    names = ["null", "a new value", "a rare value", *codec.vocabulary[: codec.n_top]]
+    return [
+        " or ".join(f"{names[code]} ({row[code]:.0%})" for code in best if row[code] >= 0.05)
+        or names[best[0]]
+        for row, best in zip(probabilities, order, strict=True)
+    ]
+
+
+def _same_day(values: pa.Array | pa.ChunkedArray, share: Floats) -> pa.Array:
+    """Instants of the same days at the expected times of day."""
+    array = flat(values)
+    zone = getattr(array.type, "tz", None)
+    ticks = pc.fill_null(array.cast(pa.timestamp("us", zone), safe=False).view(pa.int64()), 0)
+    days = np.asarray(ticks.to_numpy(zero_copy_only=False)) // MICROSECONDS_A_DAY * MICROSECONDS_A_DAY
+    moved = days + np.nan_to_num(share * MICROSECONDS_A_DAY).astype(np.int64)
+    return pa.array(moved, mask=np.asarray(pc.is_null(array))).view(pa.timestamp("us", zone))
+
+
+def as_type(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Cast to the table's type, rounding numbers where it holds integers."""
+    if pa.types.is_dictionary(wanted):
+        return as_type(array, wanted.value_type).dictionary_encode().cast(wanted)
+    if pa.types.is_integer(wanted) and pa.types.is_floating(array.type):
+        array = pc.round(array)
+    if pa.types.is_temporal(wanted) and pa.types.is_floating(array.type):  # times of day and durations
+        return pc.round(array).cast(pa.int64()).cast(f"int{wanted.bit_width}").view(wanted)
+    return array.cast(wanted, safe=False)
+
+
+@torch.inference_mode()
+def expect(model: VAE, encoder: TableEncoder, rows: EncodedBatch) -> Expectation:
+    """What the model expects of encoded rows, from their posterior means."""
+    model.eval()
+    device = model.heads.weight.device
+    found = [_cut(parameters(reconstruct(model, block), model), real) for block, real in blocks(rows, device)]
+    return Expectation(encoder, _together(found))
+
+
+def parameters(decoded: Decoded, model: VAE) -> dict[str, Any]:
+    """Means over members of the likelihoods' parameters, as NumPy."""
+    logits = (
+        decoded.code_logits.split(list(model.layout.code_sizes), dim=-1) if model.layout.code_sizes else ()
+    )
+    chances = [
+        category_probabilities(column, prior)
+        for column, prior in zip(logits, model.layout.code_priors, strict=False)
+    ]
+    nulls = plain(torch.sigmoid(decoded.null_logits))
+    never = np.array([share is not None for share in model.layout.null_priors], dtype=np.bool_)
+    return {
+        "mean": plain(decoded.mean),
+        "deviation": plain(torch.exp(0.5 * decoded.log_variance)),
+        "bits": plain(torch.sigmoid(decoded.bit_logits)),
+        "nulls": np.where(never, 0.0, nulls),
+        "categories": [plain(chance) for chance in chances],
+    }
+
+
+def plain(tensor: torch.Tensor) -> Floats:
+    """Mean over members [k, …] as float64."""
+    return np.asarray(tensor.double().mean(dim=0).cpu().numpy())
+
+
+def _cut(found: dict[str, Any], real: int) -> dict[str, Any]:
+    return {
+        key: [v[:real] for v in value] if isinstance(value, list) else value[:real]
+        for key, value in found.items()
+    }
+
+
+def _together(found: list[dict[str, Any]]) -> dict[str, Any]:
+    joined = {
+        key: np.concatenate([one[key] for one in found]) for key in ("mean", "deviation", "bits", "nulls")
+    }
+    columns = zip(*(one["categories"] for one in found), strict=True)
+    return {**joined, "categories": [np.concatenate(column) for column in columns]}

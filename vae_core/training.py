@@ -1,0 +1,251 @@
+"""Training: minimise reconstruction loss + beta x KL divergence with Adam.
+
+Rows stay resident as tensors and are drawn by permutation; every member of the ensemble sees its
+own order. The divergence is warmed up (Bowman et al. 2016), the learning rate decays linearly over
+the second half, and training ends early when held-out rows stop improving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_core.columns import UNSEEN
+from vae_core.encoding import EncodedBatch
+from vae_core.exceptions import DivergenceError
+from vae_core.losses import column_losses, kl_divergence
+from vae_core.modules import VAE
+
+__all__ = ["EpochRecord", "TrainingPlan", "choose_device", "train_vae"]
+
+EVALUATION_BLOCK = 4096  # rows of one validation pass
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how to train."""
+
+    beta: float = 0.1
+    """Weight of the divergence."""
+    learning_rate: float = 1e-3
+    """Of Adam, with decay rates 0.9 and 0.99."""
+    batch_size: int = 128
+    """Rows a step and member."""
+    max_epochs: int = 30
+    """Upper bound; an epoch is one pass, or `min_steps_an_epoch` steps when that is longer."""
+    max_steps: int = 6000
+    """Upper bound over all epochs; keeps large tables affordable."""
+    min_steps_an_epoch: int = 25
+    """So that small tables are not evaluated after every step."""
+    patience: int = 5
+    """Epochs without a better validation loss before training ends."""
+    warm_up: float = 0.3
+    """Share of the steps over which beta grows from 0."""
+    masking: float = 0.2
+    """Probability that an input cell of a nullable or categorical column is hidden. It teaches what to
+    expect of missing and unseen values, and keeps rare patterns of nulls from being copied through."""
+    validation_share: float = 0.1
+    """Of the rows, held out for early stopping; at most 10,000 rows."""
+    seed: int = 0
+    """Of the split, the order, the noise and the masks."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Means over one epoch, nats a row, averaged over members; the losses include the divergence."""
+
+    epoch: int
+    train_loss: float
+    train_reconstruction: float
+    train_kl: float
+    validation_loss: float
+    beta: float
+    learning_rate: float
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one, otherwise the CPU; anything else is taken as given."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def train_vae(
+    model: VAE,
+    rows: EncodedBatch,
+    plan: TrainingPlan,
+    on_epoch: Callable[[EpochRecord, int], None] | None = None,
+) -> list[EpochRecord]:
+    """Train in place and leave the weights of the best epoch in ``model``.
+
+    Parameters
+    ----------
+    model
+        On the device to train on.
+    rows
+        Encoded training rows; they are moved to that device once.
+    plan
+        How long and how.
+    on_epoch
+        Called with each record and the greatest number of epochs.
+
+    Returns
+    -------
+    list of EpochRecord
+        One an epoch that was run.
+
+    Raises
+    ------
+    DivergenceError
+        A loss is not finite; the message names the epoch, the loss and what to change.
+    """
+    return _Run(model, rows, plan).train(on_epoch)
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(self, model: VAE, rows: EncodedBatch, plan: TrainingPlan) -> None:
+        self.model, self.plan = model, plan
+        self.device = model.heads.weight.device
+        self.random = torch.Generator(self.device).manual_seed(plan.seed)
+        self.rows, self.held_out = _split(rows, plan, self.device)
+        self.batch = min(plan.batch_size, len(self.rows))
+        self.steps = max(math.ceil(len(self.rows) / self.batch), plan.min_steps_an_epoch)
+        self.epochs = min(plan.max_epochs, max(math.ceil(plan.max_steps / self.steps), 1))
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), fused=self.device.type != "mps"
+        )
+        self.hideable = torch.tensor(
+            [share is None for share in model.layout.null_priors], device=self.device
+        )
+        self.done = 0
+
+    def train(self, on_epoch: Callable[[EpochRecord, int], None] | None) -> list[EpochRecord]:
+        history: list[EpochRecord] = []
+        best, best_state = math.inf, _snapshot(self.model)
+        for epoch in range(1, self.epochs + 1):
+            history.append(self._epoch(epoch))
+            if on_epoch:
+                on_epoch(history[-1], self.epochs)
+            if history[-1].validation_loss < best:
+                best, best_state = history[-1].validation_loss, _snapshot(self.model)
+            elif _stale(history, self.plan.patience):
+                break
+        self.model.load_state_dict(best_state)
+        return history
+
+    def _epoch(self, epoch: int) -> EpochRecord:
+        self.model.train()
+        order = self._order()
+        sums = torch.zeros(3, device=self.device)
+        for step in range(self.steps):
+            places = order[:, step * self.batch : (step + 1) * self.batch]
+            sums += self._step(self.rows.each(lambda tensor, at=places: tensor[at]))  # type: ignore[misc]
+        loss, reconstruction, kl = (sums / self.steps).tolist()
+        validation = evaluate(self.model, self.held_out, self.plan.beta)
+        _refuse_divergence(epoch, loss, validation, self.plan.learning_rate)
+        return EpochRecord(epoch, loss, reconstruction, kl, validation, self._beta(), self._rate())
+
+    def _step(self, batch: EncodedBatch) -> Tensor:
+        """One step of Adam; returns loss, reconstruction and divergence of the batch [3]."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        shape = (self.model.n_members, len(batch), self.model.latent_dim)
+        noise = torch.randn(shape, generator=self.random, device=self.device)
+        latent, decoded = self.model(self._masked(batch), noise)
+        reconstruction = column_losses(batch, decoded, self.model.layout).sum(dim=-1).mean(dim=-1)
+        kl = kl_divergence(latent).mean(dim=-1)
+        loss = reconstruction + self._beta() * kl  # [k]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0 * self.model.n_members)
+        self.optimizer.step()
+        self.done += 1
+        return torch.stack([loss.mean(), reconstruction.mean(), kl.mean()]).detach()
+
+    def _masked(self, batch: EncodedBatch) -> EncodedBatch:
+        """The batch with random cells hidden from the encoder."""
+        if self.plan.masking == 0:
+            return batch
+        measured = self._coins(batch.present.shape) & self.hideable
+        return hide(batch, self.model, measured, self._coins(batch.codes.shape))
+
+    def _coins(self, shape: torch.Size) -> Tensor:
+        return torch.rand(shape, generator=self.random, device=self.device) < self.plan.masking
+
+    def _order(self) -> Tensor:
+        """Row numbers for each member's steps of one epoch [k, steps * batch]."""
+        wanted, n = self.steps * self.batch, len(self.rows)
+        rounds = math.ceil(wanted / n)
+        draws = torch.rand((self.model.n_members, rounds, n), generator=self.random, device=self.device)
+        return draws.argsort(dim=-1).flatten(start_dim=1)[:, :wanted]
+
+    def _progress(self) -> float:
+        return self.done / (self.steps * self.epochs)
+
+    def _beta(self) -> float:
+        return self.plan.beta * min(1.0, self._progress() / max(self.plan.warm_up, 1e-9))
+
+    def _rate(self) -> float:
+        return self.plan.learning_rate * min(1.0, 2.0 * (1.0 - self._progress()) + 0.02)
+
+
+def hide(batch: EncodedBatch, model: VAE, measured: Tensor, categorical: Tensor) -> EncodedBatch:
+    """The batch as the encoder sees it when cells are hidden.
+
+    Shape
+    -----
+    measured: bool [..., n, m], categorical: bool [..., n, q]; true hides.
+    """
+    kept = (~measured).to(batch.present.dtype)
+    return EncodedBatch(
+        numbers=batch.numbers * kept[..., list(model.layout.part_columns)],
+        bits=batch.bits * kept[..., list(model.layout.bit_columns)],
+        present=batch.present * kept,
+        codes=torch.where(categorical, UNSEEN, batch.codes),
+    )
+
+
+def _split(rows: EncodedBatch, plan: TrainingPlan, device: torch.device) -> tuple[EncodedBatch, EncodedBatch]:
+    """Training and held-out rows on the device; very small tables are held against themselves."""
+    on_device = rows.to(device)
+    held_out = min(int(len(rows) * plan.validation_share), 10_000)
+    if held_out < 5:
+        return on_device, on_device
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(plan.seed)).to(device)
+    return on_device.each(lambda t: t[order[held_out:]]), on_device.each(lambda t: t[order[:held_out]])
+
+
+@torch.no_grad()
+def evaluate(model: VAE, rows: EncodedBatch, beta: float) -> float:
+    """Mean of reconstruction loss + beta x divergence at the posterior mean, nats a row."""
+    model.eval()
+    total = 0.0
+    for start in range(0, len(rows), EVALUATION_BLOCK):
+        block = rows.each(lambda tensor, at=start: tensor[at : at + EVALUATION_BLOCK])  # type: ignore[misc]
+        latent = model.encode(block)
+        losses = column_losses(block, model.decode(latent.mean), model.layout).sum(dim=-1)
+        total += float((losses + beta * kl_divergence(latent)).mean(dim=0).sum())
+    return total / len(rows)
+
+
+def _snapshot(model: VAE) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _stale(history: list[EpochRecord], patience: int) -> bool:
+    best = min(range(len(history)), key=lambda i: history[i].validation_loss)
+    return len(history) - 1 - best >= patience
+
+
+def _refuse_divergence(epoch: int, loss: float, validation: float, learning_rate: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(validation)):
+        raise DivergenceError(
+            f"training must stay finite, however epoch {epoch} ended with loss {loss} and validation loss "
+            f"{validation}; lower learning_rate (now {learning_rate}) or raise beta"
+        )
