@@ -27,7 +27,19 @@ def flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(array, pa.ChunkedArray):  # a string column beyond 2 GB stays in chunks
         array = pa.concat_arrays(chunk.cast(pa.large_string()) for chunk in array.chunks)
-    return array.dictionary_decode() if pt.is_dictionary(array.type) else array
+    return _decoded(array) if pt.is_dictionary(array.type) else array
+
+
+def _decoded(array: pa.DictionaryArray) -> pa.Array:
+    if pt.is_string_view(array.type.value_type):  # Polars' categories; Arrow cannot pick among views
+        words = array.dictionary.cast(pa.large_string())
+        return pa.DictionaryArray.from_arrays(array.indices, words).dictionary_decode()
+    return array.dictionary_decode()
+
+
+def _typed(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Nulls without a type (a frame's column in which all is missing) as nulls of the type wanted."""
+    return array.cast(wanted) if pt.is_null(array.type) else array
 
 
 def numbers(values: pa.Array | pa.ChunkedArray, name: str) -> Floats:
@@ -67,7 +79,7 @@ def instants(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Floats, Flo
     ColumnError
         The values are neither timestamps nor dates.
     """
-    array = flat(values)
+    array = _typed(flat(values), pa.timestamp("us"))
     if not (pt.is_timestamp(array.type) or pt.is_date(array.type)):
         raise ColumnError(
             f"column {name!r} was learned as timestamps, however it is {array.type} now; mend its type"
@@ -101,7 +113,7 @@ def bits(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Bools, Bools]:
     ColumnError
         The values are not booleans.
     """
-    array = flat(values)
+    array = _typed(flat(values), pa.bool_())
     if not pt.is_boolean(array.type):
         raise ColumnError(
             f"column {name!r} was learned as booleans, however it is {array.type} now; mend its type"
@@ -125,5 +137,6 @@ def texts(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
         return array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ColumnError(
-            f"column {name!r} was learned as categories, however it is {array.type} now: {error}; mend its type"
+            f"column {name!r} was learned as categories, however it is {array.type} now: {error}; "
+            "mend its type"
         ) from None

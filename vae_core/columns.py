@@ -7,6 +7,7 @@ and its absence is scored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,22 +36,15 @@ Floats32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-NULL, UNSEEN, RARE, RESERVED = (
-    0,
-    1,
-    2,
-    3,
-)  # category codes below RESERVED mean no value of the vocabulary's top
-LINEAR_UP_TO = (
-    4.0  # standard deviations; beyond it the scale is logarithmic (extremes stay finite and ordered)
-)
+NULL, UNSEEN, RARE, RESERVED = 0, 1, 2, 3  # codes below RESERVED are none of the vocabulary's top
+LINEAR_UP_TO = 4.0  # standard deviations; the scale beyond is logarithmic: extremes stay finite, in order
 VOCABULARY_LIMIT = 100_000  # distinct values remembered a column
 TEXT_LIMIT = 256  # characters; longer values are never remembered, so always unseen
 UNIT = float(np.sqrt(2.0))  # sine and cosine of a uniform angle have variance 1/2
 
 
 def prior(count: float, rows: int) -> float:
-    """Probability of what was seen ``count`` times in ``rows`` rows, never 0 or 1 (Krichevsky–Trofimov, 1981)."""
+    """Probability of what was seen ``count`` times in ``rows``, never 0 or 1 (Krichevsky–Trofimov, 1981)."""
     return (count + 0.5) / (rows + 1.0)
 
 
@@ -118,12 +112,10 @@ def _center_and_scale(finite: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Mean and standard deviation without the few values that would swallow all others."""
     if not finite.size:
         return 0.0, 1.0
+    finite = np.clip(finite, -1e150, 1e150)  # whose squares are finite
     low, high = np.quantile(finite, (0.001, 0.999))
-    with np.errstate(over="ignore"):
-        width = float(high - low)
-        inside = finite[(finite >= low - 10 * width) & (finite <= high + 10 * width)]
-    if width == 0.0 or not np.isfinite(width):
-        inside = np.clip(finite, -1e150, 1e150)
+    width = float(high - low)
+    inside = finite[(finite >= low - 10 * width) & (finite <= high + 10 * width)] if width else finite
     center, scale = float(np.mean(inside)), float(np.std(inside))
     smallest = 1e-9 * max(abs(center), 1e-30)
     return center, scale if scale > smallest else max(abs(center), 1.0) * 0.01
@@ -256,9 +248,8 @@ class CategoryCodec:
         ][:VOCABULARY_LIMIT]
         top = remembered[:limit]
         shares = tuple(count / rows for _, count in top)
-        once = sum(1 for count in counts if count == 1) + sum(
-            count for _, count in remembered[VOCABULARY_LIMIT:]
-        )
+        once = sum(1 for _, count in remembered if count == 1)
+        forgotten = sum(counts) - sum(count for _, count in remembered)  # unseen again each time they come
         rare = sum(count for _, count in remembered[limit:]) / rows
         vocabulary = tuple(word for word, _ in remembered)
         return cls(
@@ -267,7 +258,7 @@ class CategoryCodec:
             len(top),
             shares,
             rare,
-            min(prior(once, rows), 0.99),
+            min(prior(once + forgotten, rows), 0.99),
             array.null_count / rows,
             rows,
         )
@@ -316,7 +307,9 @@ def _counted(array: pa.Array) -> tuple[list[str], list[int]]:
 
 
 Codec = NumberCodec | TimestampCodec | BooleanCodec | CategoryCodec
-CODECS = {codec.kind: codec for codec in (NumberCodec, TimestampCodec, BooleanCodec, CategoryCodec)}
+CODECS: dict[str, Callable[..., Codec]] = {
+    codec.kind: codec for codec in (NumberCodec, TimestampCodec, BooleanCodec, CategoryCodec)
+}
 
 
 def codec_to_json(codec: Codec) -> dict[str, Any]:
@@ -326,6 +319,6 @@ def codec_to_json(codec: Codec) -> dict[str, Any]:
 
 def codec_from_json(data: dict[str, Any]) -> Codec:
     """A codec from :func:`codec_to_json`; unknown kinds and fields raise KeyError or TypeError."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    codec: Codec = CODECS[fields.pop("kind")](**fields)
-    return codec
+    values = {key: value for key, value in data.items() if key != "kind"}
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return CODECS[data["kind"]](**fields)

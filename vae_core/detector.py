@@ -24,13 +24,24 @@ from vae_core.generation import generate
 from vae_core.modules import VAE
 from vae_core.persistence import load_folder, restore, save_folder, schema_from_json, schema_to_json
 from vae_core.schema import TableSchema
-from vae_core.tabular import as_table, from_matrix, is_table
+from vae_core.tabular import as_frame, as_table, from_matrix, is_table
 from vae_core.training import EpochRecord, TrainingPlan, choose_device, train_vae
 
 __all__ = ["Scores", "VAEDetector"]
 
 Floats = npt.NDArray[np.float64]
 OnEpoch = Callable[[EpochRecord, int], None]
+
+MISFITS = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    pa.ArrowException,
+)
+"""What restoring raises on a well-formed model.json whose values are not a detector's."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Scores:
     column_losses: Floats
 
 
-class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     """Finds the rows of a table that do not belong, by a variational autoencoder's reconstruction loss.
 
     Numbers, categories, booleans and timestamps each have a likelihood of their own; nulls and values
@@ -242,13 +253,12 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
         return -self._anomaly_scores(X)
 
     def _anomaly_scores(self, X: Any) -> Floats:
-        losses = scoring.row_losses(self.model_, self._encoded(X))
-        return self.reference_.anomaly_scores(losses.members)
+        return self.reference_.anomaly_scores(self._losses(X).members)
 
     def decision_function(self, X: Any) -> Floats:
         """``score_samples`` minus ``offset_`` of each row [n]: below 0 is an anomaly."""
-        scores = self.score_samples(X)
-        return scores - self.offset_
+        check_is_fitted(self)
+        return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> npt.NDArray[np.int64]:
         """-1 for an anomaly, +1 for a normal row, [n]."""
@@ -256,6 +266,7 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
 
     def p_values(self, X: Any) -> Floats:
         """Share of calibration rows at least as anomalous as each row [n], in (0, 1]."""
+        check_is_fitted(self)
         return self.calibration_.p_values(self._anomaly_scores(X))
 
     def feature_scores(self, X: Any) -> Floats:
@@ -263,16 +274,14 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
 
         Rows sum to the reconstruction loss.
         """
-        losses = scoring.row_losses(self.model_, self._encoded(X)).columns
+        losses = self._losses(X).columns
         wide = np.zeros((len(losses), len(self.schema_.columns)))
         wide[:, [column.is_feature for column in self.schema_.columns]] = losses
         return wide
 
     def score_batch(self, batch: Any) -> Scores:
         """All scores of a batch in one pass."""
-        return self._scores(scoring.row_losses(self.model_, self._encoded(batch)))
-
-    def _scores(self, losses: scoring.RowLosses) -> Scores:
+        losses = self._losses(batch)
         anomaly = self.reference_.anomaly_scores(losses.members)
         p_values = self.calibration_.p_values(anomaly)
         return Scores(losses.total, anomaly, p_values, severity(p_values), losses.columns)
@@ -299,16 +308,17 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
             for column in self.schema_.columns
             if column.is_feature or column.name in table.schema.names
         }
-        return pa.table(columns).to_pandas()
+        return as_frame(pa.table(columns))
 
     def transform(self, X: Any) -> Floats:
         """Latent means of each row [n, latent_dim], of the first member."""
-        return scoring.latent_means(self.model_, self._encoded(X))
+        rows = self._encoded(X)
+        return scoring.latent_means(self.model_, rows)
 
     def sample(self, n: int, random_state: int | None = None) -> pd.DataFrame:
         """``n`` rows generated from the prior, in the input's columns and types; keys are null."""
         check_is_fitted(self)
-        return generate(self.model_, self.encoder_, n, random_state).to_pandas()
+        return as_frame(generate(self.model_, self.encoder_, n, random_state))
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted detector as a folder of safetensors and JSON."""
@@ -326,11 +336,14 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
         save_folder(folder, self._meta(), tensors)
 
     def _meta(self) -> dict[str, Any]:
-        parameters = self.get_params(deep=False)
-        parameters["hidden_dims"] = list(self.hidden_dims)
+        parameters = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params(deep=False).items()
+        }
+        parameters["hidden_dims"] = [int(width) for width in self.hidden_dims]
         parameters["kinds"] = dict(self.kinds) if self.kinds else None
-        seed = self.random_state
-        parameters["random_state"] = int(seed) if isinstance(seed, int | np.integer) else None
+        if not isinstance(parameters["random_state"], int):
+            parameters["random_state"] = None  # a generator has moved on
         tail = {key: value for key, value in asdict(self.calibration_).items() if key != "scores"}
         return {
             "parameters": parameters,
@@ -354,7 +367,7 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
         meta, tensors = load_folder(folder)
         try:
             return cls._restored(meta, tensors, device)
-        except (KeyError, TypeError, ValueError, pa.ArrowException, RuntimeError) as error:
+        except MISFITS as error:
             raise ModelFileError(
                 f"{folder} must describe a detector of this version, however: {error!r}; train again"
             ) from error
@@ -385,7 +398,12 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
         return detector
 
     def _encoded(self, X: Any) -> EncodedBatch:
-        return self.encoder_.encode(self._table(X, reset=False))
+        table = self._table(X, reset=False)
+        return self.encoder_.encode(table)
+
+    def _losses(self, X: Any) -> scoring.RowLosses:
+        rows = self._encoded(X)  # refuses before fit
+        return scoring.row_losses(self.model_, rows)
 
     def _table(self, X: Any, *, reset: bool) -> pa.Table:
         """Any kind of rows as an Arrow table; checks names and numbers of columns against ``fit``."""
@@ -403,11 +421,11 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignor
             ensure_all_finite=False,
             ensure_min_samples=1,
         )
-        return from_matrix(matrix)
+        return from_matrix(matrix, _numbered(matrix.shape[1]) if reset else self.schema_.names)
 
     def _frame(self, X: Any, *, reset: bool) -> pa.Table:
-        validate_data(self, X, reset=reset, skip_check_array=True)
         table = as_table(X)
+        validate_data(self, X, reset=reset, skip_check_array=True)
         if reset:
             _refuse_no_rows(table)
         return table
@@ -434,6 +452,11 @@ def _refuse_no_rows(table: pa.Table) -> None:
         )
     if table.num_columns == 0:
         raise ColumnError("at least one column is required, however there are 0; name the columns to read")
+
+
+def _numbered(n: int) -> tuple[str, ...]:
+    """Names for ``n`` columns that have none: x0, x1, …."""
+    return tuple(f"x{j}" for j in range(n))
 
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:

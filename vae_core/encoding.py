@@ -28,6 +28,11 @@ from vae_core.schema import ColumnKind, ColumnSpec, TableSchema
 __all__ = ["EncodedBatch", "Layout", "TableEncoder"]
 
 Measured = NumberCodec | TimestampCodec | BooleanCodec
+MEASURED: dict[ColumnKind, Callable[[str, pa.ChunkedArray], Measured]] = {
+    ColumnKind.NUMERIC: NumberCodec.fit,
+    ColumnKind.TIMESTAMP: TimestampCodec.fit,
+    ColumnKind.BOOLEAN: BooleanCodec.fit,
+}
 
 
 @dataclass(frozen=True)
@@ -123,10 +128,7 @@ class TableEncoder:
         values = _column(table, column.name)
         if column.kind is ColumnKind.CATEGORICAL:
             return CategoryCodec.fit(column.name, values, self.max_categories)
-        codec = {"numeric": NumberCodec, "timestamp": TimestampCodec, "boolean": BooleanCodec}[
-            str(column.kind)
-        ]
-        return codec.fit(column.name, values)
+        return MEASURED[column.kind](column.name, values)
 
     @property
     def measured(self) -> tuple[Measured, ...]:
@@ -193,7 +195,8 @@ class TableEncoder:
 def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.ChunkedArray:
     if name not in table.schema.names:
         raise ColumnError(
-            f"column {name!r} was learned and is required, however the columns are {table.schema.names}; add it"
+            f"column {name!r} was learned and is required, however the columns are {table.schema.names}; "
+            "add it"
         )
     return table.column(name)
 

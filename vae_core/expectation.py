@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 
 from vae_core.arrays import MICROSECONDS_A_DAY, flat
-from vae_core.columns import BooleanCodec, CategoryCodec, Codec, NumberCodec, TimestampCodec
+from vae_core.columns import BooleanCodec, CategoryCodec, NumberCodec, TimestampCodec
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.losses import category_probabilities
 from vae_core.modules import VAE, Decoded
@@ -20,6 +20,8 @@ from vae_core.scoring import blocks, reconstruct
 __all__ = ["Expectation", "expect", "parameters"]
 
 Floats = npt.NDArray[np.float64]
+
+SURELY = 0.95  # probability from which on people are told that null was expected, not a number
 
 
 class Expectation:
@@ -60,7 +62,7 @@ class Expectation:
             return _category_text(self.encoder.categorical[j], self.categories[j])
         codec = self.encoder.measured[self.place[name]]
         texts = self._measured_text(codec)
-        null = self.nulls[:, self.place[name]] > 0.5
+        null = self.nulls[:, self.place[name]] > SURELY
         return ["null" if absent else text for text, absent in zip(texts, null, strict=True)]
 
     def _measured_text(self, codec: NumberCodec | TimestampCodec | BooleanCodec) -> list[str]:
@@ -94,7 +96,7 @@ class Expectation:
             return pa.array(self.truth(name) >= 0.5, mask=null)
         if isinstance(codec, TimestampCodec):
             return _same_day(batch.column(name), codec.decode(self.parts(name)))
-        return pa.array(codec.decode(self.parts(name)), mask=null)
+        return pa.array(np.clip(codec.decode(self.parts(name)), codec.low, codec.high), mask=null)
 
 
 def rounded(value: float, deviation: float) -> str:
@@ -154,12 +156,10 @@ def expect(model: VAE, encoder: TableEncoder, rows: EncodedBatch) -> Expectation
 
 def parameters(decoded: Decoded, model: VAE) -> dict[str, Any]:
     """Means over members of the likelihoods' parameters, as NumPy."""
-    logits = (
-        decoded.code_logits.split(list(model.layout.code_sizes), dim=-1) if model.layout.code_sizes else ()
-    )
+    logits = torch.split_with_sizes(decoded.code_logits, model.layout.code_sizes, dim=-1)
     chances = [
         category_probabilities(column, prior)
-        for column, prior in zip(logits, model.layout.code_priors, strict=False)
+        for column, prior in zip(logits, model.layout.code_priors, strict=True)
     ]
     nulls = plain(torch.sigmoid(decoded.null_logits))
     never = np.array([share is not None for share in model.layout.null_priors], dtype=np.bool_)

@@ -130,13 +130,13 @@ def shown(value: pa.Scalar) -> str:
     try:
         text = str(value.as_py())
     except (ValueError, OverflowError):  # instants that no calendar holds
-        text = str(value.cast(pa.int64()).as_py())
+        text = str(value.value)
     clean = "".join(letter if letter.isprintable() else "�" for letter in text)
     return clean if len(clean) <= SHOWN else f"{clean[: SHOWN - 1]}…"
 
 
 def number(value: float) -> str:
     """Six significant digits, no exponent up to a quadrillion."""
-    if value == round(value) and abs(value) < 1e15:
+    if value.is_integer() and abs(value) < 1e15:
         return str(round(value))
     return f"{value:.6g}"

@@ -19,10 +19,12 @@ __all__ = ["generate"]
 
 Random = np.random.Generator
 
+LAST_DAY = 100_000_000  # since 1970; microseconds in 64 bits end 6 % later
+
 
 @torch.inference_mode()
 def generate(model: VAE, encoder: TableEncoder, n: int, seed: int | None) -> pa.Table:
-    """``n`` rows in the table's columns and types, from the first member; keys and ignored columns are null."""
+    """``n`` rows in the table's columns and types, from the first member; unmodelled columns are null."""
     random = np.random.default_rng(seed)
     z = torch.from_numpy(random.standard_normal((1, n, model.latent_dim)).astype(np.float32))
     decoded = model.decode(z.to(model.heads.weight.device).expand(model.n_members, -1, -1))
@@ -79,7 +81,8 @@ def _instants(
     random: Random,
 ) -> pa.Array:
     """Instants on random days of the training range, at the drawn times of day."""
-    days = random.integers(int(codec.first), int(codec.last) + 1, size=share.size)
+    first, last = np.clip([codec.first, codec.last], -LAST_DAY, LAST_DAY).astype(np.int64)
+    days = random.integers(first, last + 1, size=share.size)
     ticks = ((days + np.nan_to_num(share)) * MICROSECONDS_A_DAY).astype(np.int64)
     zone = getattr(wanted, "tz", None)
     return pa.array(ticks, mask=null).view(pa.timestamp("us", zone)).cast(wanted, safe=False)

@@ -18,6 +18,7 @@ from vae_core.modules import Decoded, Latent
 __all__ = ["bernoulli_nll", "categorical_nll", "column_losses", "elbo", "gaussian_nll", "kl_divergence"]
 
 LOG_TWO_PI = math.log(2 * math.pi)
+LEAST_REST = 1e-6  # probability left to learned codes where a handful of rows makes large priors
 
 
 def gaussian_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -36,8 +37,10 @@ def category_log_probabilities(logits: Tensor, priors: tuple[float | None, ...])
     The first codes (null, unseen, rare) have a fixed probability where ``priors`` gives one; the
     softmax over all other codes shares the rest.
     """
-    fixed = {code: share for code, share in enumerate(priors) if share is not None}
-    rest = max(1.0 - sum(fixed.values()), 1e-6)
+    given = {code: share for code, share in enumerate(priors) if share is not None}
+    whole = max(sum(given.values()) + LEAST_REST, 1.0)
+    fixed = {code: share / whole for code, share in given.items()}
+    rest = 1.0 - sum(fixed.values())
     if len(fixed) == logits.shape[-1]:
         learned = logits
     else:
@@ -99,14 +102,16 @@ def _null_losses(present: Tensor, logits: Tensor, layout: Layout) -> Tensor:
     fixed = torch.tensor(
         [0.5 if share is None else share for share in layout.null_priors], device=present.device
     )
-    learned = torch.tensor([share is None for share in layout.null_priors], device=present.device)
+    learned = torch.tensor(
+        [share is None for share in layout.null_priors], device=present.device, dtype=torch.bool
+    )
     constant = torch.where(present > 0, -torch.log1p(-fixed), -torch.log(fixed))
     return torch.where(learned, bernoulli_nll(1 - present, logits), constant)
 
 
 def _code_losses(codes: Tensor, logits: Tensor, layout: Layout) -> list[Tensor]:
     """Cost of each categorical cell, one [k, n, 1] a column."""
-    columns = logits.split(list(layout.code_sizes), dim=-1) if layout.code_sizes else ()
+    columns = torch.split_with_sizes(logits, layout.code_sizes, dim=-1)
     expanded = codes.expand(logits.shape[0], *codes.shape[-2:])
     return [
         categorical_nll(expanded[..., j], column, layout.code_priors[j]).unsqueeze(-1)

@@ -126,7 +126,7 @@ class VAE(nn.Module):
         self.code_starts: Tensor
 
     def encode(self, batch: EncodedBatch) -> Latent:
-        """Posterior of each row. Fields of ``batch`` are [n, …], or [k, n, …] for rows of each member's own."""
+        """Posterior of each row; fields of ``batch`` are [n, …], or [k, n, …] for a batch a member."""
         mean, log_variance = self.posterior(self.encoder(self._shown(batch))).chunk(2, dim=-1)
         return Latent(mean, log_variance.clamp(-12.0, 12.0))
 

@@ -87,11 +87,12 @@ def _bytes(path: Path) -> bytes:
 
 def _verified(path: Path, meta: dict[str, Any]) -> bytes:
     data = _bytes(path)
-    stated = meta.get("files", {}).get(path.name, {}) if isinstance(meta.get("files"), dict) else {}
-    found = hashlib.sha256(data).hexdigest()
-    if stated.get("sha256") != found:
+    found = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    files = meta.get("files")
+    stated = files.get(path.name) if isinstance(files, dict) else None
+    if stated != found:
         raise ModelFileError(
-            f"{path} must have sha256 {stated.get('sha256')}, however it has {found}; fetch the model again"
+            f"{path} must be the file that was saved, {stated}, however it is {found}; fetch the model again"
         )
     return data
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from vae_core.arrays import flat
 from vae_core.exceptions import ColumnError
 
 __all__ = ["ColumnKind", "ColumnSpec", "SchemaDiff", "TableSchema"]
@@ -189,8 +190,8 @@ def _kind_of(arrow_type: pa.DataType) -> ColumnKind:
 
 
 def _names_its_row(values: pa.ChunkedArray) -> bool:
-    values = values.cast(value_type(values.type))
-    present = len(values) - values.null_count
+    array = flat(values).cast(pa.large_string())  # string views cannot be counted as they are
+    present = len(array) - array.null_count
     if present < IDENTIFIER_ROWS:
         return False
-    return bool(pc.count_distinct(values).as_py() > IDENTIFIER_SHARE * present)
+    return bool(pc.count_distinct(array).as_py() > IDENTIFIER_SHARE * present)

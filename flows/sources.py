@@ -1,0 +1,53 @@
+"""Which files make a night, and whether they are scored already. Needs no server."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.config import Pipeline
+from flows.errors import NoDataError
+from flows.manifest import Manifest, ManifestModel, read_manifest
+from flows.storage import Store
+from flows.tables import InputFile, input_file, night
+
+if TYPE_CHECKING:
+    from flows.registry import ModelRef
+
+__all__ = ["find_files", "finished", "model_of"]
+
+
+def find_files(pipeline: Pipeline, day: date, file: str | None = None) -> list[InputFile]:
+    """Describe the files of a night, or the one file asked for.
+
+    Raises
+    ------
+    NoDataError
+        Nothing has arrived; none is raised, and the list is empty, where ``on_missing`` is ``skip``.
+    InputError
+        The folder is missing, holds no Parquet, or the file is not there.
+    """
+    if file is not None:
+        return [input_file(file if "://" in file else str(Path(file).absolute()), day)]
+    source = pipeline.source
+    try:
+        return night(pipeline.source_path, day, partition=source.partition, date_pattern=source.date_pattern)
+    except NoDataError:
+        if source.on_missing == "skip":
+            return []
+        raise
+
+
+def finished(pipeline: Pipeline, day: date, files: list[InputFile], model: ManifestModel) -> Manifest | None:
+    """The manifest of a night that was scored from these very files, settings and model; None otherwise."""
+    manifest = read_manifest(Store.of(pipeline.output_path), day)
+    if manifest is None or manifest.model != model or manifest.pipeline_digest != pipeline.digest():
+        return None
+    then = {(one.path, one.digest) for one in manifest.inputs}
+    return manifest if then == {(file.path, file.digest) for file in files} else None
+
+
+def model_of(ref: ModelRef) -> ManifestModel:
+    """What a manifest says of a model version."""
+    return ManifestModel(name=ref.name, version=ref.version, run_id=ref.run_id)

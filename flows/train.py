@@ -1,0 +1,332 @@
+"""The training flow: sample a window, profile the contract, fit, calibrate, log, register."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from flows import figures, progress
+from flows.config import Pipeline, load_pipeline
+from flows.context import docs_folder, logical_date, registry_of
+from flows.errors import ConfigError, InputError, NoDataError
+from flows.expectations import SAMPLE_ROWS, bad_rows, load_suite, profile, row_rules, save_suite
+from flows.expectations import validate as validate_rows
+from flows.retries import STORE_FAILED
+from flows.sampling import sample
+from flows.tables import InputFile, window
+
+if TYPE_CHECKING:
+    from flows.registry import ModelRef, Run
+    from vae_core import VAEDetector
+
+__all__ = ["TrainingRows", "draw_rows", "fit_detector", "train"]
+
+CALIBRATION_ROWS = 200_000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a model learns from: ``fit`` and ``held_out`` rows, the files they came from, and the window."""
+
+    fit: pa.Table
+    held_out: pa.Table
+    files: tuple[InputFile, ...]
+    first: date
+    last: date
+    set_aside: int
+
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` over the digests of the files."""
+        joined = "\n".join(f"{file.path} {file.digest}" for file in self.files)
+        return f"sha256:{hashlib.sha256(joined.encode()).hexdigest()}"
+
+
+def draw_rows(pipeline: Pipeline, until: date) -> TrainingRows:
+    """Sample the training window; rows that break a row rule of an existing suite are set aside.
+
+    The newest part of the window is held out for calibration. Where no file is dated in it (monthly
+    files, a source without dates), a random part of the same share is.
+
+    Raises
+    ------
+    NoDataError, InputError
+        Nothing lies in the window, or a file cannot be read.
+    """
+    training, source = pipeline.training, pipeline.source
+    first = until - training.window + timedelta(days=1)
+    files = window(
+        pipeline.source_path, first, until, partition=source.partition, date_pattern=source.date_pattern
+    )
+    border = until - training.calibration
+    newest = [file for file in files if file.date > border]
+    oldest = [file for file in files if file.date <= border]
+    if newest and oldest:
+        fit = sample(oldest, training.max_rows, seed=SEED)
+        held_out = sample(newest, CALIBRATION_ROWS, seed=SEED, schema=fit.schema)
+    else:
+        fit, held_out = _random_split(
+            sample(files, training.max_rows, seed=SEED), training.calibration / training.window
+        )
+    return _without_bad_rows(pipeline, TrainingRows(fit, held_out, tuple(files), first, until, 0))
+
+
+def _random_split(rows: pa.Table, share: float) -> tuple[pa.Table, pa.Table]:
+    held_out = np.random.default_rng(SEED).random(rows.num_rows) < share
+    return rows.filter(pa.array(~held_out)), rows.filter(pa.array(held_out))
+
+
+def _without_bad_rows(pipeline: Pipeline, rows: TrainingRows) -> TrainingRows:
+    if not Path(pipeline.suite_path).exists():
+        return rows
+    rules = row_rules(load_suite(Path(pipeline.suite_path)), rows.fit.schema)
+    fit, held_out = _good(rules, rows.fit), _good(rules, rows.held_out)
+    aside = rows.fit.num_rows + rows.held_out.num_rows - fit.num_rows - held_out.num_rows
+    return TrainingRows(fit, held_out, rows.files, rows.first, rows.last, aside)
+
+
+def _good(rules: Any, table: pa.Table) -> pa.Table:
+    batches = [batch.filter(pc.invert(bad_rows(rules, batch)[0])) for batch in table.to_batches()]
+    return pa.Table.from_batches(batches, table.schema)
+
+
+def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
+    """Fit on the older rows, calibrate on the newer ones.
+
+    Raises
+    ------
+    InputError
+        The rows cannot be learned from.
+    ConfigError
+        ``training.detector`` names no argument of VAEDetector.
+    """
+    from vae_core import VAEDetector
+    from vae_core.exceptions import VaeCoreError
+
+    settings = {"contamination": pipeline.decision.contamination or 0.005, "random_state": SEED}
+    try:
+        detector = VAEDetector(
+            **{**settings, "kinds": _kinds(pipeline, rows.fit), **pipeline.training.detector}
+        )
+    except TypeError as error:
+        known = ", ".join(sorted(VAEDetector().get_params()))
+        raise ConfigError(f"{pipeline.file}: training.detector takes {known}, however {error}") from error
+    try:
+        detector.fit(
+            rows.fit, on_epoch=lambda record, total: progress.advance("training", record.epoch, total)
+        )
+        return detector.calibrate(rows.held_out) if rows.held_out.num_rows else detector
+    except (VaeCoreError, ValueError) as error:
+        raise InputError(f"{pipeline.source_path}: {error}") from error
+
+
+def _kinds(pipeline: Pipeline, table: pa.Table) -> dict[str, str]:
+    """Kinds from the pipeline file; a key of one column names its row and is no feature."""
+    kinds = dict(pipeline.columns.kinds)
+    absent = sorted((set(kinds) | set(pipeline.columns.key)) - set(table.schema.names))
+    if absent:
+        raise ConfigError(
+            f"{pipeline.file}: columns names {', '.join(absent)}, however the table has "
+            f"{', '.join(table.schema.names)}; correct the names"
+        )
+    if len(pipeline.columns.key) == 1:
+        kinds.setdefault(pipeline.columns.key[0], "key")
+    return kinds
+
+
+def _suite(pipeline: Pipeline, rows: TrainingRows) -> dict[str, Any]:
+    """The suite beside the pipeline; profiled from the training rows when there is none yet."""
+    path = Path(pipeline.suite_path)
+    if not path.exists():
+        columns = pipeline.columns
+        save_suite(
+            path,
+            profile(
+                rows.fit,
+                name=pipeline.name,
+                keys=columns.key,
+                ignore=columns.ignore,
+                booleans=columns.boolean,
+            ),
+        )
+    return load_suite(path)
+
+
+draw_task = task(name="draw rows", cache_policy=NO_CACHE, persist_result=False, **STORE_FAILED)(draw_rows)
+fit_task = task(name="fit and calibrate", cache_policy=NO_CACHE, persist_result=False)(fit_detector)
+
+
+@task(name="log and register", cache_policy=NO_CACHE, persist_result=False)
+def register_task(
+    pipeline: Pipeline, rows: TrainingRows, detector: VAEDetector, validation: dict[str, Any]
+) -> ModelRef:
+    """Log the run to MLflow and register the model; the first version becomes the champion."""
+    registry = registry_of(pipeline)
+    with registry.start_run(f"{pipeline.name} until {rows.last}", {"pipeline": pipeline.name}) as run:
+        _log_numbers(run, pipeline, rows, detector)
+        run.log_dataset(
+            pipeline.name,
+            uri=pipeline.source_path,
+            digest=rows.digest,
+            schema=rows.fit.schema,
+            rows=rows.fit.num_rows + rows.held_out.num_rows,
+        )
+        run.log_dict(validation, "validation.json")
+        with tempfile.TemporaryDirectory() as folder:
+            _log_pictures(run, detector, Path(folder))
+            detector.save(Path(folder) / "detector")
+            return registry.register(run, Path(folder) / "detector", example=_example(detector))
+
+
+def _log_numbers(run: Run, pipeline: Pipeline, rows: TrainingRows, detector: VAEDetector) -> None:
+    run.log_params(
+        {
+            **{f"detector.{name}": value for name, value in detector.get_params(deep=False).items()},
+            "pipeline_digest": pipeline.digest(),
+            "window_first": rows.first,
+            "window_last": rows.last,
+            "features": len(detector.schema_.features),
+            "device_used": detector.model_.heads.weight.device,
+        }
+    )
+    run.log_metrics(
+        {
+            "rows_fitted": rows.fit.num_rows,
+            "rows_calibrated": rows.held_out.num_rows,
+            "rows_set_aside": rows.set_aside,
+            "threshold": -detector.offset_,
+        }
+    )
+    run.log_history([asdict(record) for record in detector.history_])
+
+
+def _log_pictures(run: Run, detector: VAEDetector, folder: Path) -> None:
+    figures.loss_curve([asdict(record) for record in detector.history_], folder / "loss_curve.png")
+    figures.score_histogram(detector.calibration_.scores, -detector.offset_, folder / "score_histogram.png")
+    run.log_file(folder / "loss_curve.png", "figures")
+    run.log_file(folder / "score_histogram.png", "figures")
+
+
+def _example(detector: VAEDetector) -> pa.Table:
+    """Generated rows, so that no real one is stored with the model."""
+    features = pa.schema([(column.name, column.arrow_type) for column in detector.schema_.features])
+    drawn = detector.sample(3, random_state=SEED)[features.names]
+    return pa.Table.from_pandas(drawn, schema=features, preserve_index=False, safe=False)
+
+
+@flow(name="train", validate_parameters=False)
+def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
+    """Train a model on the window that ends at a date, and register it.
+
+    Parameters
+    ----------
+    pipeline
+        Path of the pipeline file.
+    until
+        Last date of the window, YYYY-MM-DD; by default the scheduled time of the run less the lag.
+
+    Returns
+    -------
+    dict
+        The training report: window, rows, losses, threshold, model version and alias, validation.
+    """
+    began = perf_counter()
+    loaded = load_pipeline(pipeline)
+    registry_of(loaded).connect()
+    rows = draw_task(loaded, logical_date(loaded, until, flow_run.scheduled_start_time))
+    suite = _suite(loaded, rows)
+    checked = _validated(loaded, rows, suite)
+    detector = fit_task(loaded, rows)
+    ref = register_task(loaded, rows, detector, checked)
+    report = _report(loaded, rows, detector, ref, checked, perf_counter() - began)
+    create_markdown_artifact(
+        _markdown(report), key=f"{_slug(loaded.name)}-training", description=report["until"]
+    )
+    return report
+
+
+def _validated(pipeline: Pipeline, rows: TrainingRows, suite: dict[str, Any]) -> dict[str, Any]:
+    shown = rows.fit.slice(0, 0) if rows.fit.num_rows == 0 else _spread(rows.fit)
+    report = validate_rows(
+        shown, suite, docs_folder=docs_folder(pipeline), run_name=f"training until {rows.last}"
+    )
+    if report.contract_broken:
+        first = next(failure for failure in report.failed if failure.role == "contract")
+        raise NoDataError(
+            f"{pipeline.source_path}: training rows that keep the contract {pipeline.suite_path} were required, "
+            f"however {first.column or 'the table'}: {first.message}; mend the data or edit the suite"
+        )
+    return report.to_dict()
+
+
+def _spread(table: pa.Table) -> pa.Table:
+    """At most SAMPLE_ROWS rows, evenly spaced."""
+    if table.num_rows <= SAMPLE_ROWS:
+        return table
+    return table.take(pa.array(np.linspace(0, table.num_rows - 1, SAMPLE_ROWS).astype(np.int64)))
+
+
+def _report(
+    pipeline: Pipeline,
+    rows: TrainingRows,
+    detector: VAEDetector,
+    ref: ModelRef,
+    checked: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    best = min(detector.history_, key=lambda record: record.validation_loss)
+    return {
+        "pipeline": pipeline.name,
+        "first": str(rows.first),
+        "until": str(rows.last),
+        "files": len(rows.files),
+        "rows_fitted": rows.fit.num_rows,
+        "rows_calibrated": rows.held_out.num_rows,
+        "rows_set_aside": rows.set_aside,
+        "epochs": len(detector.history_),
+        "best_epoch": best.epoch,
+        "validation_loss": round(best.validation_loss, 4),
+        "threshold": round(-detector.offset_, 4),
+        "model": {
+            "name": ref.name,
+            "version": ref.version,
+            "run_id": ref.run_id,
+            "aliases": list(ref.aliases),
+        },
+        "columns": detector.schema_.kinds,
+        "validation": checked,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _markdown(report: dict[str, Any]) -> str:
+    model = report["model"]
+    return "\n".join(
+        [
+            f"# {report['pipeline']}: model {model['name']} version {model['version']}",
+            "",
+            f"Window {report['first']} to {report['until']}: {report['rows_fitted']:,} rows fitted, "
+            f"{report['rows_calibrated']:,} held out for calibration.",
+            "",
+            f"{report['epochs']} epochs, best {report['best_epoch']}, validation loss {report['validation_loss']} nats; "
+            f"threshold {report['threshold']}; aliases: {', '.join(model['aliases']) or 'none'}.",
+        ]
+    )
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
