@@ -136,7 +136,7 @@ def models(pipeline: PipelineFile = None, as_json: AsJson = False) -> None:
     from flows.context import registry_of
 
     loaded = _pipeline(pipeline)
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": ref.name,
             "version": ref.version,
@@ -286,8 +286,9 @@ def _exit_by(pipeline: Pipeline, report: dict[str, Any]) -> None:
     )
     if too_many:
         typer.echo(
-            f"vaewatch: at most {pipeline.validation.max_quarantined_share:.0%} of rows may break row rules, however "
-            f"{report['rows_quarantined']:,} of {report['rows_in']:,} did; see {pipeline.output_path}/quarantine",
+            f"vaewatch: at most {pipeline.validation.max_quarantined_share:.0%} of rows may break row rules, "
+            f"however {report['rows_quarantined']:,} of {report['rows_in']:,} did; "
+            f"see {pipeline.output_path}/quarantine",
             err=True,
         )
     if rejected or too_many:
@@ -329,7 +330,8 @@ def _say_validation(report: dict[str, Any] | None) -> None:
         return
     failed = report["failed"]
     typer.echo(
-        f"{report['evaluated'] - len(failed)} of {report['evaluated']} expectations hold; {report['docs_url']}"
+        f"{report['evaluated'] - len(failed)} of {report['evaluated']} expectations hold; "
+        f"{report['docs_url']}"
     )
     for one in failed:
         typer.echo(f"{one['role']}: {one['column'] or 'table'}: {one['message']}")

@@ -51,7 +51,7 @@ def _loaded(folder: Path) -> VAEDetector:
 
 
 def docs_folder(pipeline: Pipeline) -> Path:
-    """Where the Data Docs of a pipeline lie: beside its results, or under ``data/docs`` when those are remote."""
+    """Where the Data Docs of a pipeline lie: beside its results; in ``data/docs`` when those are remote."""
     if "://" in pipeline.output_path:
         return pipeline.root / "data" / "docs" / pipeline.name
     return Path(pipeline.output_path) / "docs"
@@ -72,7 +72,7 @@ def parse_date(text: str) -> date:
 
 
 def logical_date(pipeline: Pipeline, asked: str | None, scheduled: datetime | None) -> date:
-    """The date that a run is about: the one asked for, else its scheduled time in the schedule's zone less the lag."""
+    """The date of a run: the one asked for, else its scheduled time in the schedule's zone, less the lag."""
     if asked is not None:
         return parse_date(asked)
     zone = ZoneInfo(pipeline.schedule.timezone)

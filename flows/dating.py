@@ -128,11 +128,10 @@ def _hive_date(keys: Sequence[str]) -> str | None:
 
 
 def _matches(form: str, keys: Sequence[str]) -> list[re.Match[str]]:
-    """Return where a form of dates stands in the names; digits around it would make it a number."""
-    pattern = re.compile(rf"(?<!\d)(?=19|20){compile_date_pattern(form).pattern}(?!\d)")
+    """Return where a form of dates stands in the names; digits around it would make it another number."""
+    dates = compile_date_pattern(form).pattern.replace("(?P<year>", "(?P<year>(?=19|20)")
+    pattern = re.compile(rf"(?<!\d){dates}" + ("" if form.endswith("/") else r"(?!\d)"))
     texts = keys if "/" in form else [PurePosixPath(key).name for key in keys]
-    # a folder's slash is of the form, so a digit may follow it
-    pattern = re.compile(pattern.pattern.removesuffix(r"(?!\d)")) if form.endswith("/") else pattern
     return [match for match in map(pattern.search, texts) if match]
 
 

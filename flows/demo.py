@@ -7,9 +7,13 @@ import shutil
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import progress
 from flows.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["NIGHTS", "UNTIL", "land_flights"]
 
@@ -49,12 +53,12 @@ def _csv() -> Path:
     return Path(found.submodule_search_locations[0]) / "data" / "flights.csv.zip"
 
 
-def _days(csv: Path) -> Iterator[tuple[date, object]]:
+def _days(csv: Path) -> Iterator[tuple[date, pd.DataFrame]]:
     import pandas as pd
 
     flights = pd.read_csv(csv, dtype={"carrier": "str", "tailnum": "str", "origin": "str", "dest": "str"})
     counted = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]
-    flights = flights.astype({column: "Int64" for column in counted})
+    flights = flights.astype(dict.fromkeys(counted, "Int64"))
     flights["time_hour"] = pd.to_datetime(flights["time_hour"], utc=True)
-    for (year, month, day), rows in flights.groupby(["year", "month", "day"]):
-        yield date(year, month, day), rows
+    days = pd.to_datetime(flights[["year", "month", "day"]])
+    yield from flights.groupby(days.dt.date)

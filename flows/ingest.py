@@ -26,7 +26,7 @@ waiting_task = task(
 def ingest(
     pipeline: str, date: str | None = None, file: str | None = None, wait: bool = False
 ) -> list[InputFile]:
-    """Find the files of a night; with ``wait``, and where ``on_missing`` says so, be patient with a late one."""
+    """Find the files of a night; with ``wait``, and where ``on_missing`` says so, wait for a late one."""
     loaded = load_pipeline(pipeline)
     day = logical_date(loaded, date, None)
     patient = wait and loaded.source.on_missing == "wait" and file is None

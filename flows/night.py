@@ -157,7 +157,8 @@ class Night:
             rows = pa.array(mask)
             extended = [*batch.filter(rows).columns, reasons.filter(rows)]
             bad.write(pa.RecordBatch.from_arrays(extended, schema=bad.schema))
-        return ~mask
+        good: np.ndarray[Any, Any] = ~mask
+        return good
 
     def _score(
         self,

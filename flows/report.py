@@ -46,7 +46,7 @@ def night_report(
 
 
 def top_flags(pipeline: Pipeline, day: date | str, rows: int | None = None) -> list[dict[str, Any]]:
-    """The flags of a night, most anomalous first, at most ``rows`` of them; none where nothing was flagged."""
+    """The flags of a night, most anomalous first, at most ``rows`` of them."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -88,8 +88,8 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
         f"# {report['pipeline']}, night of {report['date']}",
         "",
         f"**{report['rows_flagged']:,}** of {report['rows_scored']:,} rows flagged, "
-        f"{report['rows_quarantined']:,} quarantined; {report['files_scored']} of {report['files_in']} files scored "
-        f"with {report['model']['name']} version {report['model']['version']}.",
+        f"{report['rows_quarantined']:,} quarantined; {report['files_scored']} of {report['files_in']} files "
+        f"scored with {report['model']['name']} version {report['model']['version']}.",
         "",
         *(f"- {_cell(one['path'])}: {_cell(one['reason'])}" for one in report["files"] if one["reason"]),
         "",

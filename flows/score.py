@@ -65,7 +65,7 @@ def score(pipeline: str, date: str | None = None, file: str | None = None) -> di
     pipeline
         Path of the pipeline file.
     date
-        The logical date, YYYY-MM-DD; by default the scheduled time of the run, in the schedule's zone, less the lag.
+        The logical date, YYYY-MM-DD; by default the run's scheduled time in its zone, less the lag.
     file
         A single file to score as that night, in place of those of the source.
 

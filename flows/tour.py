@@ -71,8 +71,8 @@ def _make_sure_of_a_champion(pipeline: Pipeline, say: Say) -> None:
         say(f"Training on the flights up to {UNTIL} …")
         report = train(str(pipeline.file), str(UNTIL))
         say(
-            f"Model {report['model']['name']} version {report['model']['version']}: {report['rows_fitted']:,} rows, "
-            f"{report['epochs']} epochs, {report['seconds']} s"
+            f"Model {report['model']['name']} version {report['model']['version']}: "
+            f"{report['rows_fitted']:,} rows, {report['epochs']} epochs, {report['seconds']} s"
         )
 
 

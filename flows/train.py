@@ -170,8 +170,7 @@ draw_task = task(name="draw rows", cache_policy=NO_CACHE, persist_result=False, 
 fit_task = task(name="fit and calibrate", cache_policy=NO_CACHE, persist_result=False)(fit_detector)
 
 
-@task(name="log and register", cache_policy=NO_CACHE, persist_result=False)
-def register_task(
+def log_and_register(
     pipeline: Pipeline, rows: TrainingRows, detector: VAEDetector, validation: dict[str, Any]
 ) -> ModelRef:
     """Log the run to MLflow and register the model; the first version becomes the champion."""
@@ -228,6 +227,9 @@ def _example(detector: VAEDetector) -> pa.Table:
     return pa.Table.from_pandas(drawn, schema=features, preserve_index=False, safe=False)
 
 
+register_task = task(name="log and register", cache_policy=NO_CACHE, persist_result=False)(log_and_register)
+
+
 @flow(name="train", validate_parameters=False)
 def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     """Train a model on the window that ends at a date, and register it.
@@ -250,7 +252,7 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     rows = draw_task(loaded, logical_date(loaded, until, flow_run.scheduled_start_time))
     suite = _suite(loaded, rows)
     checked = _validated(loaded, rows, suite)
-    detector = fit_task(loaded, rows)
+    detector: Any = fit_task(loaded, rows)  # Any: mypy takes what has untyped bases for a coroutine
     ref = register_task(loaded, rows, detector, checked)
     report = _report(loaded, rows, detector, ref, checked, perf_counter() - began)
     create_markdown_artifact(
@@ -260,15 +262,16 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
 
 
 def _validated(pipeline: Pipeline, rows: TrainingRows, suite: dict[str, Any]) -> dict[str, Any]:
-    shown = rows.fit.slice(0, 0) if rows.fit.num_rows == 0 else _spread(rows.fit)
+    shown = _spread(rows.fit)
     report = validate_rows(
         shown, suite, docs_folder=docs_folder(pipeline), run_name=f"training until {rows.last}"
     )
     if report.contract_broken:
         first = next(failure for failure in report.failed if failure.role == "contract")
         raise NoDataError(
-            f"{pipeline.source_path}: training rows that keep the contract {pipeline.suite_path} were required, "
-            f"however {first.column or 'the table'}: {first.message}; mend the data or edit the suite"
+            f"{pipeline.source_path}: training rows that keep the contract {pipeline.suite_path} were "
+            f"required, however {first.column or 'the table'}: {first.message}; "
+            "mend the data or edit the suite"
         )
     return report.to_dict()
 
@@ -322,8 +325,9 @@ def _markdown(report: dict[str, Any]) -> str:
             f"Window {report['first']} to {report['until']}: {report['rows_fitted']:,} rows fitted, "
             f"{report['rows_calibrated']:,} held out for calibration.",
             "",
-            f"{report['epochs']} epochs, best {report['best_epoch']}, validation loss {report['validation_loss']} nats; "
-            f"threshold {report['threshold']}; aliases: {', '.join(model['aliases']) or 'none'}.",
+            f"{report['epochs']} epochs, best {report['best_epoch']}, "
+            f"validation loss {report['validation_loss']} nats; threshold {report['threshold']}; "
+            f"aliases: {', '.join(model['aliases']) or 'none'}.",
         ]
     )
 

@@ -28,12 +28,12 @@ def check_files(pipeline: Pipeline, day: date, files: list[InputFile], expected:
     Parameters
     ----------
     expected
-        Arrow schema and optional columns that the files are cast to, as `night.expected_schema` returns them.
+        Arrow schema that files are cast to, and optional columns, as of `night.expected_schema`.
 
     Returns
     -------
     dict
-        ``report`` (None when no file could be read) and ``broken``: file path to the contract rules it breaks.
+        ``report`` (None when no file could be read) and ``broken``: path to the contract rules it breaks.
     """
     readable = [file for file in files if _fits(file, expected)]
     if not readable:
@@ -45,7 +45,7 @@ def check_files(pipeline: Pipeline, day: date, files: list[InputFile], expected:
 
 
 def _fits(file: InputFile, expected: Any) -> bool:
-    """Whether a file opens and has the columns; one that does not is rejected, with its reason, by scoring."""
+    """Whether a file opens and has the columns; one that does not is rejected by scoring, with its reason."""
     try:
         with open_table(file) as reader:
             plan_casts(expected[0], reader.schema, expected[1])

@@ -1,0 +1,123 @@
+"""Reasons: kind, value, expectation and share of each."""
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from vae_core import Reason, VAEDetector
+from vae_core.explanation import shown
+
+
+def with_cell(table: pa.Table, name: str, value: object) -> pa.Table:
+    """Return the first row of a table with one cell replaced."""
+    place = table.schema.get_field_index(name)
+    return table.slice(0, 1).set_column(place, name, pa.array([value], table.schema.field(name).type))
+
+
+def first_reason(detector: VAEDetector, row: pa.Table) -> Reason:
+    return detector.explain(row)[0][0]
+
+
+def test_a_number_beyond_training_is_out_of_support(detector: VAEDetector, table: pa.Table) -> None:
+    """A value beyond all training values is the first reason, by that kind."""
+    reason = first_reason(detector, with_cell(table, "x", 1e6))
+
+    assert (reason.column, reason.kind, reason.value) == ("x", "out_of_support", "1000000")
+
+
+def test_a_date_far_from_training_is_out_of_support(detector: VAEDetector, table: pa.Table) -> None:
+    """A date years away is out of support."""
+    reason = first_reason(detector, with_cell(table, "at", dt.datetime(2090, 1, 1)))
+
+    assert (reason.column, reason.kind) == ("at", "out_of_support")
+
+
+def test_a_new_category_is_unseen(detector: VAEDetector, table: pa.Table) -> None:
+    """A string never seen is the first reason, and what was expected is named with its chance."""
+    reason = first_reason(detector, with_cell(table, "shop", "west"))
+
+    assert (reason.column, reason.kind, reason.value) == ("shop", "unseen_category", "west")
+    assert "%)" in reason.expected
+
+
+@pytest.mark.parametrize("name", ["x", "shop", "open", "at"])
+def test_a_null_that_never_was_is_unexpected(detector: VAEDetector, table: pa.Table, name: str) -> None:
+    """A null in a column without nulls is an unexpected null."""
+    reason = first_reason(detector, with_cell(table, name, None))
+
+    assert (reason.column, reason.kind, reason.value) == (name, "unexpected_null", "null")
+
+
+def test_nan_reads_as_an_unexpected_null(detector: VAEDetector, table: pa.Table) -> None:
+    """NaN is explained as a null is."""
+    assert first_reason(detector, with_cell(table, "x", float("nan"))).kind == "unexpected_null"
+
+
+def test_an_infinity_can_be_explained(detector: VAEDetector, table: pa.Table) -> None:
+    """Infinity is out of support, and has a text."""
+    reason = first_reason(detector, with_cell(table, "x", float("inf")))
+
+    assert (reason.column, reason.kind, reason.value) == ("x", "out_of_support", "inf")
+
+
+def test_usual_values_that_do_not_go_together_are_a_combination(
+    detector: VAEDetector, table: pa.Table
+) -> None:
+    """Values each usual by itself, odd beside the others, are a combination."""
+    row = with_cell(table, "double", -table["double"][0].as_py())
+
+    assert "combination" in {reason.kind for reason in detector.explain(row)[0]}
+
+
+def test_a_value_odd_by_itself_is_a_value() -> None:
+    """A number inside the training range but far from most of it is odd by itself."""
+    x = np.append(np.random.default_rng(0).normal(size=2000), [9.0, -9.0])
+    detector = VAEDetector(random_state=0, max_epochs=10, n_members=1).fit(pa.table({"x": x}))
+
+    reason = first_reason(detector, pa.table({"x": [6.0]}))
+
+    assert (reason.column, reason.kind, reason.value) == ("x", "value", "6")
+
+
+def test_shares_add_up_to_one_at_most(detector: VAEDetector, fresh: pa.Table) -> None:
+    """Shares are positive, fall from reason to reason, and sum to 1 at most."""
+    for reasons in detector.explain(fresh.slice(0, 200)):
+        shares = [reason.share for reason in reasons]
+        assert shares == sorted(shares, reverse=True)
+        assert all(share > 0 for share in shares)
+        assert sum(shares) <= 1 + 1e-9
+
+
+def test_no_more_reasons_than_asked_for(detector: VAEDetector, fresh: pa.Table) -> None:
+    """``top`` bounds the reasons of each row."""
+    assert max(len(reasons) for reasons in detector.explain(fresh.slice(0, 50), top=1)) == 1
+
+
+def test_a_reason_reads_as_a_phrase() -> None:
+    """A reason's text names column, value and expectation."""
+    reason = Reason("fare", "out_of_support", "900", "about 12", 0.8)
+
+    assert str(reason) == "fare 900, expected about 12"
+
+
+@pytest.mark.parametrize(
+    ("scalar", "text"),
+    [
+        (pa.scalar(2.0), "2"),
+        (pa.scalar(-0.0), "0"),
+        (pa.scalar(1 / 3), "0.333333"),
+        (pa.scalar(float("nan")), "nan"),
+        (pa.scalar(-float("inf")), "-inf"),
+        (pa.scalar(1e300), "1e+300"),
+        (pa.scalar(None, pa.int8()), "null"),
+        (pa.scalar("a\u202eb\n"), "a�b�"),
+        (pa.scalar("x" * 100), "x" * 79 + "…"),
+        (pa.scalar(2**31 - 1, pa.int32()).cast(pa.date32()), "2147483647"),
+        (pa.scalar(2**62, pa.int64()).cast(pa.timestamp("s")), str(2**62)),
+    ],
+)
+def test_cells_are_shown_as_people_write_them(scalar: pa.Scalar, text: str) -> None:
+    """Whole floats lose their fraction, long texts their end, unprintable letters their effect."""
+    assert shown(scalar) == text

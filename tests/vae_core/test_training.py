@@ -1,0 +1,142 @@
+"""Training: when it ends, what it keeps, how it fails."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from vae_core import DivergenceError, TableSchema
+from vae_core.encoding import EncodedBatch, TableEncoder
+from vae_core.modules import VAE
+from vae_core.training import EpochRecord, TrainingPlan, choose_device, evaluate, hide, train_vae
+from vae_core.training import _split as split
+
+PLAN = TrainingPlan(batch_size=32, max_epochs=8, min_steps_an_epoch=1)
+
+
+def noise(rows: int = 300) -> tuple[VAE, EncodedBatch]:
+    """Return an untrained model and rows that hold nothing to learn."""
+    table = pa.table({name: np.random.default_rng(ord(name)).normal(size=rows) for name in "abcd"})
+    encoder = TableEncoder(TableSchema.infer(table)).fit(table)
+    return VAE(encoder.layout, (32,), latent_dim=3, n_members=2, seed=1), encoder.encode(table)
+
+
+def test_training_lowers_the_loss() -> None:
+    """The loss after training is well below the one before."""
+    model, rows = noise()
+    before = evaluate(model, rows, PLAN.beta)
+
+    history = train_vae(model, rows, PLAN)
+
+    assert history[-1].validation_loss < before - 0.5
+
+
+def test_the_best_epoch_is_restored() -> None:
+    """The weights left in the model are those of the epoch with the least validation loss."""
+    model, rows = noise()
+    plan = dataclasses.replace(PLAN, learning_rate=0.05, max_epochs=40)
+
+    history = train_vae(model, rows, plan)
+
+    losses = [record.validation_loss for record in history]
+    _, held_out = split(rows, plan, torch.device("cpu"))
+    assert losses[-1] > min(losses)
+    assert evaluate(model, held_out, plan.beta) == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_training_ends_when_patience_does() -> None:
+    """Without a better epoch for as many as ``patience``, training ends early."""
+    model, rows = noise()
+
+    history = train_vae(model, rows, dataclasses.replace(PLAN, learning_rate=0.05, max_epochs=60, patience=3))
+
+    best = min(range(len(history)), key=lambda i: history[i].validation_loss)
+    assert len(history) < 60
+    assert len(history) - 1 - best == 3
+
+
+def test_steps_are_bounded() -> None:
+    """A bound on steps ends training at the epoch that reaches it."""
+    model, rows = noise()
+
+    history = train_vae(model, rows, dataclasses.replace(PLAN, max_steps=18))  # 270 rows: 9 steps an epoch
+
+    assert len(history) == 2
+
+
+def test_same_seed_same_weights() -> None:
+    """Two runs of one seed end with equal weights; another seed does not."""
+    runs = []
+    for seed in (3, 3, 4):
+        model, rows = noise()
+        train_vae(model, rows, dataclasses.replace(PLAN, max_epochs=2, seed=seed))
+        runs.append(model.heads.weight.detach())
+
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_the_weight_of_the_divergence_is_warmed_up() -> None:
+    """Beta grows from below its value up to it and stays; the learning rate falls in the end."""
+    model, rows = noise()
+
+    history = train_vae(model, rows, dataclasses.replace(PLAN, max_epochs=10, patience=99))
+
+    betas = [record.beta for record in history]
+    assert betas[0] < PLAN.beta / 2
+    assert betas == sorted(betas)
+    assert betas[-1] == PLAN.beta
+    assert history[-1].learning_rate < PLAN.learning_rate / 10
+
+
+def test_divergence_names_the_epoch_and_the_remedy() -> None:
+    """Training that leaves the finite numbers says in which epoch, and what to change."""
+    model, rows = noise()
+
+    with pytest.raises(DivergenceError, match=r"epoch 1 .*lower learning_rate \(now 1e\+30\)"):
+        train_vae(model, rows, dataclasses.replace(PLAN, learning_rate=1e30))
+
+
+def test_each_epoch_is_reported() -> None:
+    """The callback gets every record and the greatest number of epochs."""
+    model, rows = noise()
+    seen: list[tuple[EpochRecord, int]] = []
+
+    history = train_vae(model, rows, PLAN, lambda record, most: seen.append((record, most)))
+
+    assert seen == [(record, 8) for record in history]
+
+
+def test_held_out_rows_are_not_trained_on() -> None:
+    """A tenth of the rows is held out, and no row is on both sides."""
+    _, rows = noise()
+
+    training, held_out = split(rows, PLAN, torch.device("cpu"))
+
+    both = torch.cat([training.numbers, held_out.numbers])
+    assert (len(training), len(held_out)) == (270, 30)
+    assert torch.equal(both.sort(dim=0).values, rows.numbers.sort(dim=0).values)
+
+
+def test_hidden_cells_look_absent(table: pa.Table) -> None:
+    """A hidden number loses value and presence, a hidden category becomes unseen; others stay."""
+    encoder = TableEncoder(TableSchema.infer(table)).fit(table)
+    model, rows = VAE(encoder.layout, (8,), 2), encoder.encode(table.slice(0, 4))
+    measured = torch.zeros(4, 5, dtype=torch.bool)
+    measured[0, 0] = True
+
+    hidden = hide(rows, model, measured, torch.tensor([[True], [False], [False], [False]]))
+
+    assert hidden.numbers[0, 0] == 0
+    assert hidden.present[0].tolist()[:2] == [0.0, 1.0]
+    assert hidden.codes[0] == 1
+    assert torch.equal(hidden.numbers[1:], rows.numbers[1:])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_cuda_where_there_is_none_is_refused() -> None:
+    """Asking for CUDA on a machine without one says so."""
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        choose_device("cuda")
