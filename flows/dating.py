@@ -35,6 +35,9 @@ _MONTH = 31
 _MAX_MONTHS = 24
 _MAX_DAYS = 181
 _MAX_CALIBRATION = 28
+_MONTHLY_CALIBRATION = (
+    21  # less than a month: training then draws this share of all rows, the newest month too
+)
 _DEFAULT_SPAN = (181, 28)
 
 
@@ -95,7 +98,8 @@ def infer_dating(keys: Sequence[str]) -> Dating:
 def plan_training(dates: Sequence[date]) -> TrainingSpan:
     """Fit window and calibration to the dates there are, in ascending order.
 
-    The newest of three dates or more is held back, to be scored; the newest quarter of the others calibrates.
+    The newest of three dates or more is held back, to be scored. The newest quarter of the other days, at
+    most four weeks, calibrates; of months a share is drawn from all: the model should know the newest month.
     """
     monthly = len(dates) > 1 and all(day.day == 1 for day in dates)
     if len(dates) < 2:
@@ -104,16 +108,15 @@ def plan_training(dates: Sequence[date]) -> TrainingSpan:
         return TrainingSpan(window, calibration, dates[0] if dates else None, None, monthly, why, why)
     held_back = dates[-1] if len(dates) > 2 else None
     trained = _recent(dates[:-1] if held_back else dates, monthly)
-    calibrating = trained[-max(1, len(trained) // 4) :]
-    window, calibration = _days(trained, monthly), _days(calibrating, monthly)
+    calibration, why = _calibration(trained, monthly)
     return TrainingSpan(
-        window,
-        calibration if monthly else min(calibration, _MAX_CALIBRATION),
+        _days(trained, monthly),
+        calibration,
         _month_end(trained[-1]) if monthly else trained[-1],
         held_back,
         monthly,
         f"{_shown(trained, monthly)}, when training ends with {_shown(trained[-1:], monthly)}",
-        f"{_shown(calibrating, monthly)} of it, held out for thresholds and p-values",
+        why,
     )
 
 
@@ -169,6 +172,18 @@ def _recent(dates: Sequence[date], monthly: bool) -> Sequence[date]:
     end = _month_end(dates[-1]) if monthly else dates[-1]
     recent = [day for day in dates if day > end - timedelta(days=days)]
     return recent if len(recent) >= 4 else dates
+
+
+def _calibration(trained: Sequence[date], monthly: bool) -> tuple[int, str]:
+    """Return the days held out for calibration, and the reason."""
+    if monthly:
+        return (
+            _MONTHLY_CALIBRATION,
+            "less than a month: this share of the window's rows is drawn and held out",
+        )
+    newest = trained[-max(1, len(trained) // 4) :]
+    newest = [day for day in newest if day > newest[-1] - timedelta(days=_MAX_CALIBRATION)]
+    return _days(newest, monthly), f"{_shown(newest, monthly)} of it, held out for thresholds and p-values"
 
 
 def _days(dates: Sequence[date], monthly: bool) -> int:

@@ -56,6 +56,15 @@ class Decider:
         self._p_values.append(p_values[may])
         return may
 
+    def mark(self) -> tuple[int, int]:
+        """Where `back_to` returns to."""
+        return self.rows, len(self._scores)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forget all batches since a mark: those of a file that is rejected."""
+        self.rows, batches = mark
+        del self._scores[batches:], self._p_values[batches:]
+
     def _budget_line(self, new: Floats) -> float:
         """The lowest score that can still be among the best of all so far."""
         together = np.concatenate([*self._scores, new])

@@ -109,7 +109,7 @@ def choose_key(tables: Sequence[pa.Table], choices: Sequence[Choice]) -> tuple[t
     for size in range(1, _KEY_COLUMNS + 1) if tested else ():
         for key in itertools.combinations(names, size):
             if all(_groups(table, key) == groups for table, groups in tested):
-                return key, _key_reason(*tested[-1])
+                return key, _key_reason(*min(tested, key=_worst_then_largest))
     return (), f"no {_KEY_COLUMNS} columns without nulls tell the rows apart; name yours, if there are any"
 
 
@@ -238,6 +238,11 @@ def _groups(table: pa.Table, names: Sequence[str]) -> int:
     """Return the number of distinct rows."""
     plain = pa.table([_plain(table[name]) for name in names], names=[str(i) for i in range(len(names))])
     return int(plain.group_by(plain.column_names).aggregate([]).num_rows)
+
+
+def _worst_then_largest(tested: tuple[pa.Table, int]) -> tuple[float, int]:
+    table, groups = tested
+    return groups / table.num_rows, -table.num_rows
 
 
 def _key_reason(table: pa.Table, groups: int) -> str:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FileAccount", "Night", "expected_schema"]
 
-BROKEN = "broken_rules"
-
 
 @dataclass
 class FileAccount:
@@ -96,12 +94,14 @@ class Night:
 
     def read(self, files: Sequence[InputFile]) -> None:
         """Score all files into the stage; a bad one is rejected and the others go on."""
-        for i, file in enumerate(files):
+        for i, file in enumerate(files, len(self.accounts)):
             account = FileAccount(file)
             self.accounts.append(account)
+            mark = self.decider.mark()
             try:
                 self._read_file(i, account)
             except InputError as error:
+                self.decider.back_to(mark)
                 self._reject(i, account, str(error))
 
     def reject(self, file: InputFile, reason: str) -> None:
@@ -121,8 +121,9 @@ class Night:
             expected, optional = expected_schema(self.detector)
             plan = account.plan = plan_casts(expected, reader.schema, optional)
             account.casts = tuple(str(cast) for cast in plan.casts)
+            self._common_schema()
             rules = row_rules(self.suite, _seen_schema(plan, reader.schema))
-            quarantine = pa.schema([*reader.schema, (BROKEN, pa.string())])
+            quarantine = pa.schema([*reader.schema, (results_name(results.BROKEN), pa.string())])
             with (
                 PartWriter(self.stage / f"candidates-{i}.parquet", self._staged(reader.schema)) as candidates,
                 PartWriter(self.stage / f"quarantine-{i}.parquet", quarantine) as bad,
@@ -139,7 +140,7 @@ class Night:
 
     def _scores_schema(self, plan: CastPlan) -> pa.Schema:
         keys = [field for field in plan.expected if field.name in self._shown_keys()]
-        return pa.schema([*keys, *STAGED.items()])
+        return pa.schema([*keys, *((results_name(name), kind) for name, kind in STAGED.items())])
 
     def _shown_keys(self) -> list[str]:
         columns = self.pipeline.columns
@@ -206,7 +207,7 @@ class Night:
         scored = self._scored()
         if not scored:
             return
-        common = common_schema([account.schema for _, account in scored if account.schema is not None])
+        common = self._common_schema()
         schema = pa.schema([*common, *self._flag_fields()])
         with (
             PartWriter(self.stage / "flags.parquet", schema, keep_empty=True) as flags,
@@ -216,6 +217,13 @@ class Night:
                 for batch in _staged_batches(self.stage / f"candidates-{i}.parquet"):
                     self._explain(account, batch, common, flags, shares)
         self.flagged = flags.rows
+
+    def _common_schema(self) -> pa.Schema:
+        """Columns of all files not rejected; types that differ give way to that of the training data."""
+        schemas = [account.schema for _, account in self._scored() if account.schema is not None]
+        trained = expected_schema(self.detector)[0]
+        unlike = {name for name in trained.names if len(_types_of(name, schemas)) > 1}
+        return common_schema([_retyped(schema, trained, unlike) for schema in schemas])
 
     def _flag_fields(self) -> list[pa.Field]:
         return [pa.field(self.pipeline.prefix + name, _type_of(name)) for name in results.added_names()]
@@ -270,12 +278,12 @@ class Night:
             return
         plan = scored[0][1].plan
         keys = [] if plan is None else [field for field in plan.expected if field.name in self._shown_keys()]
-        tail = [pa.field("is_anomaly", pa.bool_()), pa.field("threshold", pa.float64())]
-        schema = pa.schema([*keys, *STAGED.items(), *tail])
+        ours = STAGED | {"is_anomaly": pa.bool_(), "threshold": pa.float64()}
+        schema = pa.schema([*keys, *((self.pipeline.prefix + name, kind) for name, kind in ours.items())])
         with PartWriter(self.stage / "scores.parquet", schema, keep_empty=True) as writer:
             for i, _ in scored:
                 for batch in _staged_batches(self.stage / f"scores-{i}.parquet"):
-                    flagged = pc.greater_equal(batch.column("anomaly_score"), self.cut)
+                    flagged = pc.greater_equal(batch.column(results_name("anomaly_score")), self.cut)
                     cut = pa.repeat(pa.scalar(self.cut), batch.num_rows)
                     writer.write(pa.RecordBatch.from_arrays([*batch.columns, flagged, cut], schema=schema))
 
@@ -288,7 +296,8 @@ class Night:
         if not parts:
             return
         common = common_schema([account.schema for _, account in parts if account.schema is not None])
-        schema = pa.schema([*common, (BROKEN, pa.string()), ("batch_file", pa.string())])
+        added = [self.pipeline.prefix + name for name in (results.BROKEN, "batch_file")]
+        schema = pa.schema([*common, *((name, pa.string()) for name in added)])
         with PartWriter(self.stage / "quarantine.parquet", schema) as writer:
             for path, account in parts:
                 for batch in _staged_batches(path):
@@ -361,6 +370,15 @@ def results_name(name: str) -> str:
     return f"\x00{name}"
 
 
+def _types_of(name: str, schemas: Sequence[pa.Schema]) -> set[pa.DataType]:
+    return {schema.field(name).type for schema in schemas if name in schema.names}
+
+
+def _retyped(schema: pa.Schema, trained: pa.Schema, names: set[str]) -> pa.Schema:
+    """A schema whose columns of these names have their types of the training data."""
+    return pa.schema([trained.field(field.name) if field.name in names else field for field in schema])
+
+
 def _type_of(name: str) -> pa.DataType:
     if name in STAGED:
         return STAGED[name]
@@ -406,10 +424,11 @@ def _staged_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _with_file(batch: pa.RecordBatch, key: str, common: pa.Schema, schema: pa.Schema) -> pa.RecordBatch:
-    original = batch.select([name for name in batch.schema.names if name != BROKEN])
+    broken = results_name(results.BROKEN)
+    original = batch.select([name for name in batch.schema.names if name != broken])
     carried = plan_casts(common, original.schema, optional=common.names).apply(original)
     named = pa.repeat(pa.scalar(key), batch.num_rows)
-    return pa.RecordBatch.from_arrays([*carried.columns, batch.column(BROKEN), named], schema=schema)
+    return pa.RecordBatch.from_arrays([*carried.columns, batch.column(broken), named], schema=schema)
 
 
 def _output(part: Path, key: str) -> ManifestOutput:

@@ -167,7 +167,7 @@ def _training(training: TrainingSpan) -> list[_Setting]:
 def _schedule(training: TrainingSpan) -> list[_Setting]:
     """Return when to run: a month is dated by its first day, and whole only 31 days later at most."""
     if training.monthly:
-        train, trained, lag, why = "0 2 5 * *", "the 5th of each month", "31d", "so that its month is over"
+        train, trained, lag, why = "0 2 28 * *", "the 28th of each month", "31d", "so that its month is over"
     else:
         train, trained, lag, why = "0 2 * * 0", "Sundays", "1d", "the night before"
     return [

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vae_core import Reason, Scores
 
 __all__ = [
+    "BROKEN",
     "added_names",
     "contributions",
     "flag_columns",
@@ -32,6 +33,7 @@ REASON_PARTS = ("column", "kind", "value", "expected", "share")
 IDENTITY = ("row_id", "row_key", "batch_file", "row_number")
 LINEAGE = ("model_name", "model_version", "run_id", "scored_at")
 HIDDEN = "(sensitive)"
+BROKEN = "broken_rules"
 
 
 def added_names(prefix: str = "") -> list[str]:
@@ -41,14 +43,15 @@ def added_names(prefix: str = "") -> list[str]:
 
 
 def refuse_clashes(names: Sequence[str], prefix: str) -> None:
-    """Refuse a table that has columns of the names that we add.
+    """Refuse a table that has columns of the names that we add, whatever their case (DuckDB knows none).
 
     Raises
     ------
     SchemaError
         The message names them and the setting that avoids them.
     """
-    clashes = sorted(set(names) & set(added_names(prefix)))
+    ours = {name.lower() for name in (*added_names(prefix), prefix + BROKEN)}
+    clashes = sorted(name for name in names if name.lower() in ours)
     if clashes:
         raise SchemaError(
             f"columns of other names than ours were required, however {', '.join(clashes)} came;"

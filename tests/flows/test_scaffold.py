@@ -13,6 +13,7 @@ import pytest
 
 from flows.casts import plan_casts
 from flows.config import Pipeline, load_pipeline, load_tracking
+from flows.dating import plan_training
 from flows.errors import ConfigError, InputError, SchemaError
 from flows.scaffold import scaffold
 from flows.suites import load_suite
@@ -67,15 +68,15 @@ def init(path: Path | str, folder: Path, **options: Any) -> tuple[Pipeline, list
 
 
 def test_taxi_trips_are_dated_by_month_and_the_newest_is_held_back(shared_data: Path, tmp_path: Path) -> None:
-    """Window and calibration cover the months there are, also where a year lies between them."""
+    """The window covers the months there are, also where a year lies between them; a share calibrates."""
     pipeline, said = init(shared_data / "taxi", tmp_path)
 
     assert pipeline.name == "taxi"
     assert pipeline.source.date_pattern == "green_tripdata_%Y-%m.parquet"
     assert pipeline.source_path == str((shared_data / "taxi").resolve())
     assert pipeline.training.window == timedelta(days=13 * 31)
-    assert pipeline.training.calibration == timedelta(days=31)
-    assert said[-2].endswith("train --pipeline " + said[-2].split()[-3] + " --until 2023-01-31")
+    assert pipeline.training.calibration == timedelta(days=21)
+    assert said[-2].endswith("taxi.yml --until 2023-01-31")
     assert said[-1].endswith("--date 2023-02-01")
 
 
@@ -158,6 +159,44 @@ def test_rows_that_nothing_tells_apart_have_no_key(tmp_path: Path) -> None:
 
     assert pipeline.columns.key == ()
     assert any(line.startswith("columns.key: [] (no 4 columns") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("nights", "until", "held_back", "window", "calibration"),
+    [
+        (365, 364, 365, 181, 28),
+        (12, 11, 12, 11, 2),
+        (3, 2, 3, 2, 1),
+        (2, 2, None, 2, 1),
+        (1, 1, None, 181, 28),
+    ],
+)
+def test_window_and_calibration_fit_the_nights_there_are(
+    nights: int, until: int, held_back: int | None, window: int, calibration: int
+) -> None:
+    """At most half a year and four weeks; with fewer than three nights none is held back."""
+    days = [date(2023, 1, 1) + timedelta(days=number) for number in range(nights)]
+    span = plan_training(days)
+
+    assert span.until == days[until - 1]
+    assert span.held_back == (days[held_back - 1] if held_back else None)
+    assert (span.window, span.calibration) == (window, calibration)
+
+
+def test_months_are_not_scored_before_they_are_over(tmp_path: Path) -> None:
+    """With a lag of 31 days each month's first day is scored once; nights without a file are skipped."""
+    for month in (1, 2, 3, 4):
+        write(tmp_path / f"table/2024-{month:02}.parquet", orders(month))
+    pipeline, _ = init(tmp_path / "table", tmp_path)
+    runs = [date(2024, 1, 1) + timedelta(days=number) for number in range(500)]
+    scored = [run for run in runs if (run - pipeline.schedule.lag).day == 1]
+    months = [(run - pipeline.schedule.lag).replace(day=1) for run in scored]
+
+    assert pipeline.source.on_missing == "skip"
+    assert len(set(months)) == len(months) >= 15
+    assert all(
+        (run.year, run.month) != (month.year, month.month) for run, month in zip(scored, months, strict=True)
+    )
 
 
 # --- dates in names ---------------------------------------------------------------------------------------

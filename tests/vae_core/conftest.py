@@ -16,7 +16,7 @@ DAY = 86_400_000_000
 
 
 def make_table(rows: int, seed: int = 0) -> pa.Table:
-    """Return a table of each kind of column; ``double`` is twice ``x``, ``shop`` decides the sign of ``x``."""
+    """Return a table of each kind of column; ``double`` is twice ``x``, ``shop`` is its sign."""
     random = np.random.default_rng(seed)
     shop = random.choice(["north", "south"], rows)
     x = np.abs(random.normal(5.0, 1.0, rows)) * np.where(shop == "north", 1, -1)

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from vae_core import Reason, VAEDetector
-from vae_core.explanation import shown
+from vae_core.expectation import expect
+from vae_core.explanation import reasons, shown
 
 
 def with_cell(table: pa.Table, name: str, value: object) -> pa.Table:
@@ -45,14 +46,16 @@ def test_a_new_category_is_unseen(detector: VAEDetector, table: pa.Table) -> Non
 @pytest.mark.parametrize("name", ["x", "shop", "open", "at"])
 def test_a_null_that_never_was_is_unexpected(detector: VAEDetector, table: pa.Table, name: str) -> None:
     """A null in a column without nulls is an unexpected null."""
-    reason = first_reason(detector, with_cell(table, name, None))
+    found = {reason.column: reason for reason in detector.explain(with_cell(table, name, None))[0]}
 
-    assert (reason.column, reason.kind, reason.value) == (name, "unexpected_null", "null")
+    assert (found[name].kind, found[name].value) == ("unexpected_null", "null")
 
 
 def test_nan_reads_as_an_unexpected_null(detector: VAEDetector, table: pa.Table) -> None:
     """NaN is explained as a null is."""
-    assert first_reason(detector, with_cell(table, "x", float("nan"))).kind == "unexpected_null"
+    found = {reason.column: reason for reason in detector.explain(with_cell(table, "x", float("nan")))[0]}
+
+    assert (found["x"].kind, found["x"].value) == ("unexpected_null", "nan")
 
 
 def test_an_infinity_can_be_explained(detector: VAEDetector, table: pa.Table) -> None:
@@ -71,20 +74,34 @@ def test_usual_values_that_do_not_go_together_are_a_combination(
     assert "combination" in {reason.kind for reason in detector.explain(row)[0]}
 
 
-def test_a_value_odd_by_itself_is_a_value() -> None:
-    """A number inside the training range but far from most of it is odd by itself."""
-    x = np.append(np.random.default_rng(0).normal(size=2000), [9.0, -9.0])
-    detector = VAEDetector(random_state=0, max_epochs=10, n_members=1).fit(pa.table({"x": x}))
+@pytest.mark.parametrize(("value", "kind"), [(2.5, "value"), (0.1, "combination"), (99.0, "out_of_support")])
+def test_a_number_is_odd_by_itself_beyond_two_deviations(
+    detector: VAEDetector, table: pa.Table, value: float, kind: str
+) -> None:
+    """Where all loss lies on one number, its distance from the mean tells value from combination."""
+    row = with_cell(table, "discount", value)
+    expectation = expect(detector.model_, detector.encoder_, detector.encoder_.encode(row))
+    losses = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 5.0]])
 
-    reason = first_reason(detector, pa.table({"x": [6.0]}))
+    [[reason]] = reasons(detector.encoder_, row, losses, np.zeros(6), expectation)
 
-    assert (reason.column, reason.kind, reason.value) == ("x", "value", "6")
+    assert (reason.column, reason.kind, reason.share) == ("discount", kind, 1.0)
+
+
+@pytest.mark.parametrize(("rare", "kind"), [(4, "value"), (500, "combination")])
+def test_a_truth_value_is_odd_by_itself_where_it_is_rare(rare: int, kind: str) -> None:
+    """A truth value of few rows is odd by itself; one of many is a combination."""
+    table = pa.table({"b": [True] * rare + [False] * (1000 - rare)})
+    detector = VAEDetector(random_state=0, max_epochs=1, n_members=1).fit(table)
+    detector.usual_losses_ = np.zeros(1)
+
+    assert first_reason(detector, table.slice(0, 1)).kind == kind
 
 
 def test_shares_add_up_to_one_at_most(detector: VAEDetector, fresh: pa.Table) -> None:
     """Shares are positive, fall from reason to reason, and sum to 1 at most."""
-    for reasons in detector.explain(fresh.slice(0, 200)):
-        shares = [reason.share for reason in reasons]
+    for found in detector.explain(fresh.slice(0, 200)):
+        shares = [reason.share for reason in found]
         assert shares == sorted(shares, reverse=True)
         assert all(share > 0 for share in shares)
         assert sum(shares) <= 1 + 1e-9
@@ -92,7 +109,7 @@ def test_shares_add_up_to_one_at_most(detector: VAEDetector, fresh: pa.Table) ->
 
 def test_no_more_reasons_than_asked_for(detector: VAEDetector, fresh: pa.Table) -> None:
     """``top`` bounds the reasons of each row."""
-    assert max(len(reasons) for reasons in detector.explain(fresh.slice(0, 50), top=1)) == 1
+    assert max(len(found) for found in detector.explain(fresh.slice(0, 50), top=1)) == 1
 
 
 def test_a_reason_reads_as_a_phrase() -> None:

@@ -70,7 +70,7 @@ def test_fixed_priors_cost_their_own_probability_and_the_rest_is_shared() -> Non
     "priors", [(None, 0.1, None), (0.01, 0.1, 0.02), (0.25, 0.75, 0.25), (None, 0.99, 0.3)]
 )
 def test_probabilities_of_a_column_sum_to_one(priors: tuple[float | None, ...]) -> None:
-    """Whatever is fixed, even the large priors of a handful of rows, all codes together have probability 1."""
+    """Whatever is fixed, even the large priors of a handful of rows, all codes make up 1."""
     logits = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
 
     totals = category_probabilities(logits, priors).sum(dim=-1)

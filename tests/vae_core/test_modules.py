@@ -8,9 +8,9 @@ from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.modules import VAE, Latent, MemberLinear
 
 
-def encoded(table: pa.Table) -> tuple[TableEncoder, EncodedBatch]:
+def encoded(table: pa.Table, rows: int = 9) -> tuple[TableEncoder, EncodedBatch]:
     encoder = TableEncoder(TableSchema.infer(table)).fit(table)
-    return encoder, encoder.encode(table)
+    return encoder, encoder.encode(table.slice(0, rows))
 
 
 def test_each_member_maps_with_its_own_weights() -> None:
@@ -23,7 +23,7 @@ def test_each_member_maps_with_its_own_weights() -> None:
 
 def test_shapes_of_latent_and_decoded(table: pa.Table) -> None:
     """Members lead, then rows, then latent dimensions or outputs."""
-    encoder, rows = encoded(table.slice(0, 9))
+    encoder, rows = encoded(table)
     model = VAE(encoder.layout, (16,), latent_dim=3, n_members=2)
 
     latent, decoded = model(rows, torch.zeros(2, 9, 3))
@@ -44,7 +44,7 @@ def test_noise_moves_the_latent_by_its_deviation() -> None:
 
 def test_deviations_never_fall_below_the_least(table: pa.Table) -> None:
     """However sure the decoder is, its deviation stays above ``min_scale``."""
-    encoder, _ = encoded(table.slice(0, 9))
+    encoder, _ = encoded(table)
     model = VAE(encoder.layout, (16,), 3, min_scale=0.05)
 
     decoded = model.decode(1e6 * torch.randn(1, 50, 3, generator=torch.Generator().manual_seed(0)))
@@ -54,7 +54,7 @@ def test_deviations_never_fall_below_the_least(table: pa.Table) -> None:
 
 def test_the_encoder_does_not_see_hidden_bits(table: pa.Table) -> None:
     """An absent truth value looks the same whichever bit stands there."""
-    encoder, rows = encoded(table.slice(0, 9))
+    encoder, rows = encoded(table)
     model = VAE(encoder.layout, (16,), 3)
     absent = EncodedBatch(rows.numbers, rows.bits, torch.zeros_like(rows.present), rows.codes)
 

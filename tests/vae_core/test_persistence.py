@@ -185,7 +185,11 @@ def test_nothing_is_pickled() -> None:
     """No file of the library names pickle, torch.load, eval or exec."""
     sources = {path.name: path.read_text() for path in Path(vae_core.__file__).parent.glob("*.py")}
 
-    found = [name for name, text in sources.items() if re.search(r"import pickle|torch\.load|\bexec\(|[^.]\beval\(", text)]
+    found = [
+        name
+        for name, text in sources.items()
+        if re.search(r"import pickle|torch\.load|\bexec\(|[^.]\beval\(", text)
+    ]
 
     assert sources
     assert found == []

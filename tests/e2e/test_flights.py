@@ -1,0 +1,236 @@
+"""The main job on real flights, with a real Prefect server and a real MLflow store, at reduced cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import mlflow
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from flows.demo import _csv, _days
+from flows.results import added_names
+
+pytestmark = pytest.mark.slow
+
+NIGHT = "2013-07-06"
+FIRST, LAST = date(2013, 6, 1), date(2013, 7, 7)
+PIPELINE = """
+version: 1
+name: flights
+source: {path: landing, partition: dt}
+output: results
+columns: {key: [carrier, flight, origin, time_hour], ignore: [year, month, day], categorical: [tailnum]}
+training: {window: 30d, calibration: 14d, detector: {max_steps: 150, n_members: 1, min_scale: 0.22}}
+decision: {contamination: 0.005}
+"""
+
+
+class Project(NamedTuple):
+    """A project that has trained twice and scored a night twice: its folder and the four reports."""
+
+    root: Path
+    first_model: dict[str, Any]
+    first_night: dict[str, Any]
+    written: dict[Path, int]
+    same_night: dict[str, Any]
+    second_model: dict[str, Any]
+
+    @property
+    def results(self) -> Path:
+        """Return where the nights lie."""
+        return self.root / "results"
+
+    def table(self, name: str) -> Any:
+        """Return a table of the night, in the types that are on disk."""
+        return pq.ParquetFile(self.results / name / f"dt={NIGHT}" / "part-0.parquet").read()
+
+
+def land_flights(root: Path) -> None:
+    """Write five weeks of flights, one folder a day."""
+    for day, rows in _days(_csv()):
+        if FIRST <= day <= LAST:
+            folder = root / "landing" / f"dt={day}"
+            folder.mkdir(parents=True)
+            rows.to_parquet(folder / "flights.parquet", index=False)
+
+
+def times(results: Path) -> dict[Path, int]:
+    """Return when each file of the results was written, in nanoseconds."""
+    return {file: file.stat().st_mtime_ns for file in results.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Iterator[Project]:
+    """Train, score, score again, train again."""
+    from flows.score import score
+    from flows.server import api
+    from flows.train import train
+
+    root = tmp_path_factory.mktemp("flights")
+    (root / "mlflow.yml").write_text("experiment: tests\n")
+    file = root / "flights.yml"
+    file.write_text(PIPELINE)
+    land_flights(root)
+    with api(root):
+        model = train(str(file), "2013-06-30")
+        night = score(str(file), NIGHT)
+        written = times(root / "results")
+        again = score(str(file), NIGHT)
+        file.write_text(PIPELINE.replace("max_steps: 150", "max_steps: 20"))
+        yield Project(root, model, night, written, again, train(str(file), "2013-06-30"))
+
+
+@pytest.fixture
+def run(project: Project) -> Any:
+    """Return the MLflow run of the first training."""
+    client = mlflow.MlflowClient(f"sqlite:///{project.root}/data/mlflow/mlflow.db")
+    return client.get_run(project.first_model["model"]["run_id"])
+
+
+def test_the_first_model_becomes_the_champion_and_the_second_a_challenger(project: Project) -> None:
+    first, second = project.first_model["model"], project.second_model["model"]
+
+    assert (first["version"], first["aliases"]) == ("1", ["champion"])
+    assert (second["version"], second["aliases"]) == ("2", ["challenger"])
+
+
+def test_training_holds_out_the_newest_part_of_the_window(project: Project) -> None:
+    flights = {
+        day: pq.read_metadata(project.root / f"landing/dt={day.date()}/flights.parquet").num_rows
+        for day in pd.date_range("2013-06-01", "2013-06-30")
+    }
+    newest = sum(rows for day, rows in flights.items() if day > pd.Timestamp("2013-06-16"))
+
+    assert project.first_model["files"] == 30
+    assert project.first_model["rows_calibrated"] == newest
+    assert project.first_model["rows_fitted"] == sum(flights.values()) - newest
+
+
+def test_flags_are_the_flights_and_then_our_columns(project: Project) -> None:
+    flights = pq.ParquetFile(project.root / f"landing/dt={NIGHT}/flights.parquet").schema_arrow
+    flags = project.table("flags")
+
+    assert flags.schema.names == [*flights.names, *added_names()]
+    assert flags.schema.types[: len(flights)] == flights.types
+    assert flags.num_rows == project.first_night["rows_flagged"] > 0
+
+
+def test_each_flag_has_a_reason_in_words(project: Project) -> None:
+    for row in project.table("flags").to_pylist():
+        assert row["reason_1_column"] in project.first_model["columns"]
+        assert row["reason_1_kind"] in {
+            "value",
+            "unseen_category",
+            "unexpected_null",
+            "out_of_support",
+            "combination",
+        }
+        assert row["reason_1_value"]
+        assert row["reason_1_expected"]
+        assert 0 < row["reason_1_share"] <= 1
+        assert set(json.loads(row["row_key"])) == {"carrier", "flight", "origin", "time_hour"}
+        assert row["run_id"] == project.first_model["model"]["run_id"]
+
+
+def test_the_flags_are_what_the_flights_were(project: Project) -> None:
+    """A flagged row is, value for value, the row of the file that it names."""
+    flights = pq.ParquetFile(project.root / f"landing/dt={NIGHT}/flights.parquet").read()
+    flags = project.table("flags")
+
+    assert (
+        flags.select(flights.schema.names).to_pylist() == flights.take(flags.column("row_number")).to_pylist()
+    )
+
+
+def test_the_account_of_the_night_adds_up(project: Project) -> None:
+    manifest = json.loads((project.results / f"manifests/dt={NIGHT}.json").read_text())
+    rows = pq.read_metadata(project.root / f"landing/dt={NIGHT}/flights.parquet").num_rows
+
+    assert manifest["files_in"] == manifest["files_scored"] + manifest["files_rejected"] == 1
+    assert manifest["rows_in"] == manifest["rows_scored"] + manifest["rows_quarantined"] == rows
+    assert {one["path"].split("/")[0]: one["rows"] for one in manifest["outputs"]} | {
+        "scores": manifest["rows_scored"],
+        "flags": manifest["rows_flagged"],
+    } == {name: project.table(name).num_rows for name in ("flags", "contributions", "scores")}
+
+
+def test_a_second_run_of_a_finished_night_writes_nothing(project: Project) -> None:
+    assert project.first_night["status"] == "scored"
+    assert project.same_night["status"] == "unchanged"
+    assert project.same_night["rows_flagged"] == project.first_night["rows_flagged"]
+    night = {file: time for file, time in project.written.items() if "docs" not in file.parts}
+    assert {file: file.stat().st_mtime_ns for file in night} == night
+
+
+def test_pandas_and_duckdb_read_the_same_flags(project: Project) -> None:
+    by_pandas = pd.read_parquet(project.results / "flags").sort_values("row_id")
+    place = f"{project.results}/flags/*/*.parquet"
+    by_duckdb = duckdb.read_parquet(place, hive_partitioning=True).order("row_id")
+
+    found = by_duckdb.fetchall()
+    assert by_duckdb.columns == by_pandas.columns.tolist()
+    assert [row[by_duckdb.columns.index("row_id")] for row in found] == by_pandas.row_id.tolist()
+    assert [
+        row[by_duckdb.columns.index("anomaly_score")] for row in found
+    ] == by_pandas.anomaly_score.tolist()
+    assert by_pandas.row_id.is_unique
+    assert {str(day)[:10] for day in by_pandas.dt} == {NIGHT}
+
+
+def test_scores_hold_every_flight_once(project: Project) -> None:
+    scores = project.table("scores")
+
+    assert scores.num_rows == pc.count_distinct(scores.column("row_id")).as_py()
+    assert scores.schema.names[:4] == ["carrier", "flight", "origin", "time_hour"]
+    assert pc.sum(scores.column("is_anomaly")).as_py() == project.first_night["rows_flagged"]
+
+
+def test_prefect_s_page_shows_the_night(project: Project) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = {one.key: one for one in client.read_artifacts()}
+
+    assert f"night of {NIGHT}" in found["flights-night"].data
+    assert len(json.loads(found["flights-flags"].data)) == min(20, project.first_night["rows_flagged"])
+    assert "flights: model flights version" in found["flights-training"].data
+
+
+def test_prefect_has_recorded_the_flows(project: Project) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        runs = [(flows[run.flow_id], run.state_name) for run in client.read_flow_runs(limit=200)]
+
+    assert {("train", "Completed"), ("score", "Completed"), ("ingest", "Completed")} <= set(runs)
+
+
+def test_mlflow_holds_the_settings_and_a_metric_for_each_epoch(project: Project, run: Any) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{project.root}/data/mlflow/mlflow.db")
+    losses = client.get_metric_history(run.info.run_id, "validation_loss")
+
+    assert run.data.params["detector.max_steps"] == "150"
+    assert run.data.params["window_last"] == "2013-06-30"
+    assert run.data.metrics["rows_fitted"] == project.first_model["rows_fitted"]
+    assert [one.step for one in losses] == list(
+        range(losses[0].step, losses[0].step + project.first_model["epochs"])
+    )
+
+
+def test_mlflow_holds_the_data_set_the_pictures_and_the_validation(project: Project, run: Any) -> None:
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    [data_set] = run.inputs.dataset_inputs
+
+    assert data_set.dataset.name == "flights"
+    assert {file.name for file in (folder / "figures").iterdir()} == {"loss_curve.png", "score_histogram.png"}
+    assert (folder / "figures" / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "validation.json").read_text())["contract_broken"] is False
