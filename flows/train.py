@@ -119,9 +119,7 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
 
     settings = {"contamination": pipeline.decision.contamination or 0.005, "random_state": SEED}
     try:
-        detector = VAEDetector(
-            **{**settings, "kinds": _kinds(pipeline, rows.fit), **pipeline.training.detector}
-        )
+        detector = VAEDetector(**{**settings, "kinds": _kinds(pipeline), **pipeline.training.detector})
     except TypeError as error:
         known = ", ".join(sorted(VAEDetector().get_params()))
         raise ConfigError(f"{pipeline.file}: training.detector takes {known}, however {error}") from error
@@ -134,18 +132,22 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
         raise InputError(f"{pipeline.source_path}: {error}") from error
 
 
-def _kinds(pipeline: Pipeline, table: pa.Table) -> dict[str, str]:
+def _kinds(pipeline: Pipeline) -> dict[str, str]:
     """Kinds from the pipeline file; a key of one column names its row and is no feature."""
     kinds = dict(pipeline.columns.kinds)
-    absent = sorted((set(kinds) | set(pipeline.columns.key)) - set(table.schema.names))
+    if len(pipeline.columns.key) == 1:
+        kinds.setdefault(pipeline.columns.key[0], "key")
+    return kinds
+
+
+def _require_columns(pipeline: Pipeline, table: pa.Table) -> None:
+    """Refuse a pipeline file that names columns which the table does not have."""
+    absent = sorted(({*pipeline.columns.kinds} | {*pipeline.columns.key}) - set(table.schema.names))
     if absent:
         raise ConfigError(
             f"{pipeline.file}: columns names {', '.join(absent)}, however the table has "
             f"{', '.join(table.schema.names)}; correct the names"
         )
-    if len(pipeline.columns.key) == 1:
-        kinds.setdefault(pipeline.columns.key[0], "key")
-    return kinds
 
 
 def _suite(pipeline: Pipeline, rows: TrainingRows) -> dict[str, Any]:
@@ -250,6 +252,7 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     loaded = load_pipeline(pipeline)
     registry_of(loaded).connect()
     rows = draw_task(loaded, logical_date(loaded, until, flow_run.scheduled_start_time))
+    _require_columns(loaded, rows.fit)
     suite = _suite(loaded, rows)
     checked = _validated(loaded, rows, suite)
     detector: Any = fit_task(loaded, rows)  # Any: mypy takes what has untyped bases for a coroutine

@@ -79,11 +79,13 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         Dimensions of the latent.
     n_members : int, default=3
         Autoencoders trained and scored jointly; their scores are averaged.
-    beta : float, default=0.3
-        Weight of the KL divergence in the loss.
-    min_scale : float, default=0.05
+    beta : float, optional
+        Weight of the KL divergence in the loss; by default 0.3, and 1 for tables with categories or nulls.
+        A heavier weight keeps rare patterns of nulls and rare categories from being copied through.
+    min_scale : float, optional
         Smallest standard deviation that the decoder may claim of a number, in standard deviations of its
-        column: deviations far below it count for little. In (0, 1).
+        column: deviations far below it count for little. In (0, 1); by default 0.05, and 0.22 for tables
+        with categories or nulls, where numbers known too precisely would drown the other columns.
     learning_rate : float, default=1e-3
         Of Adam.
     batch_size : int, optional
@@ -137,8 +139,8 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         hidden_dims: Sequence[int] = (64, 64),
         latent_dim: int = 8,
         n_members: int = 3,
-        beta: float = 0.3,
-        min_scale: float = 0.05,
+        beta: float | None = None,
+        min_scale: float | None = None,
         learning_rate: float = 1e-3,
         batch_size: int | None = None,
         max_epochs: int = 30,
@@ -198,7 +200,7 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         if not 0 < self.contamination <= 0.5:
             raise ValueError(f"contamination must be in (0, 0.5], however it is {self.contamination}")
-        if not 0 < self.min_scale < 1:
+        if self.min_scale is not None and not 0 < self.min_scale < 1:
             raise ValueError(f"min_scale must be in (0, 1), however it is {self.min_scale}")
         for name in ("latent_dim", "n_members", "max_epochs", "max_steps", "max_categories"):
             if getattr(self, name) < 1:
@@ -210,15 +212,25 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             tuple(self.hidden_dims),
             self.latent_dim,
             self.n_members,
-            self.min_scale,
+            self._min_scale(),
             seed,
         )
         return model.to(choose_device(self.device))
 
+    def _beta(self) -> float:
+        return self.beta if self.beta is not None else (1.0 if self.encoder_.layout.is_mixed else 0.3)
+
+    def _min_scale(self) -> float:
+        return (
+            self.min_scale
+            if self.min_scale is not None
+            else (0.22 if self.encoder_.layout.is_mixed else 0.05)
+        )
+
     def _plan(self, rows: int, seed: int) -> TrainingPlan:
         automatic = int(np.clip(2 ** round(np.log2(max(rows / 256, 1))), 128, 2048))
         return TrainingPlan(
-            beta=self.beta,
+            beta=self._beta(),
             learning_rate=self.learning_rate,
             batch_size=self.batch_size or automatic,
             max_epochs=self.max_epochs,

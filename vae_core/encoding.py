@@ -83,6 +83,11 @@ class Layout:
     order: tuple[int, ...]
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether there is more than numbers that are always there: categories, or columns with nulls."""
+        return bool(self.code_sizes) or any(share is None for share in self.null_priors)
+
+    @property
     def n_columns(self) -> int:
         """Number of modelled columns."""
         return self.n_measured + len(self.code_sizes)

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from vae_core.encoding import EncodedBatch
 from vae_core.losses import column_losses
 from vae_core.modules import VAE, Decoded
+from vae_core.threads import few_threads
 
 __all__ = ["Reference", "RowLosses", "blocks", "latent_means", "row_losses"]
 
@@ -81,11 +82,13 @@ def row_losses(model: VAE, rows: EncodedBatch) -> RowLosses:
     """Losses of encoded rows."""
     model.eval()
     members, columns = [], []
-    for block, real in blocks(rows, model.heads.weight.device):
-        losses = column_losses(block, reconstruct(model, block), model.layout)[:, :real]
-        wide = losses.to(torch.float64)
-        members.append(wide.sum(dim=-1).cpu().numpy())
-        columns.append(wide.mean(dim=0).cpu().numpy())
+    device = model.heads.weight.device
+    with few_threads(BLOCK * model.n_members * model.widest, device):
+        for block, real in blocks(rows, device):
+            losses = column_losses(block, reconstruct(model, block), model.layout)[:, :real]
+            wide = losses.to(torch.float64)
+            members.append(wide.sum(dim=-1).cpu().numpy())
+            columns.append(wide.mean(dim=0).cpu().numpy())
     return RowLosses(np.concatenate(members, axis=1), np.concatenate(columns, axis=0))
 
 

@@ -19,6 +19,7 @@ from vae_core.encoding import EncodedBatch
 from vae_core.exceptions import DivergenceError
 from vae_core.losses import column_losses, kl_divergence
 from vae_core.modules import VAE
+from vae_core.threads import few_threads
 
 __all__ = ["EpochRecord", "TrainingPlan", "choose_device", "train_vae"]
 
@@ -111,7 +112,9 @@ def train_vae(
     DivergenceError
         A loss is not finite; the message names the epoch, the loss and what to change.
     """
-    return _Run(model, rows, plan).train(on_epoch)
+    run = _Run(model, rows, plan)
+    with few_threads(run.batch * model.n_members * model.widest, run.device):
+        return run.train(on_epoch)
 
 
 class _Run:

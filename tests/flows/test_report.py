@@ -1,0 +1,67 @@
+"""A night in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.report import flags_table, night_line, night_markdown, reason_text
+
+REPORT: dict[str, Any] = {
+    "pipeline": "orders",
+    "date": "2024-03-01",
+    "status": "scored",
+    "seconds": 1.25,
+    "files_in": 2,
+    "files_scored": 1,
+    "rows_in": 1201,
+    "rows_scored": 1200,
+    "rows_quarantined": 1,
+    "rows_flagged": 1,
+    "model": {"name": "orders", "version": "4"},
+    "files": [{"path": "a|b.parquet", "reason": "no\nParquet"}, {"path": "c.parquet", "reason": None}],
+}
+FLAG = {
+    "vw_severity": 31.27,
+    "vw_row_key": '{"id": 7}',
+    "vw_reason_1_column": "shop",
+    "vw_reason_1_kind": "unseen_category",
+    "vw_reason_1_value": "<b>|x",
+    "vw_reason_1_expected": "Bern",
+}
+
+
+def test_a_reason_says_the_value_and_what_was_expected() -> None:
+    assert reason_text(FLAG, 1, "vw_") == "shop <b>|x (never seen before), expected Bern"
+
+
+def test_a_reason_that_is_not_there_is_empty() -> None:
+    assert reason_text(FLAG, 2, "vw_") == ""
+
+
+def test_flags_for_people_have_a_severity_a_row_and_three_reasons() -> None:
+    [row] = flags_table([FLAG], "vw_")
+
+    assert (row["severity"], row["row"], row["reason 3"]) == (31.3, '{"id": 7}', "")
+
+
+def test_values_of_the_table_cannot_break_the_page() -> None:
+    lines = night_markdown(REPORT, [FLAG], "vw_").splitlines()
+
+    assert "- a\\|b.parquet: no Parquet" in lines
+    assert lines[-1] == '| 31.3 | {"id": 7} | shop &lt;b&gt;\\|x (never seen before), expected Bern |  |'
+
+
+def test_a_night_in_one_line_says_how_long_it_took_or_that_it_was_done() -> None:
+    assert night_line(REPORT).split() == [
+        "2024-03-01",
+        "1,201",
+        "rows",
+        "1",
+        "quarantined",
+        "1",
+        "flagged",
+        "1.2",
+        "s",
+    ]
+    assert night_line(REPORT | {"status": "unchanged"}).endswith("already scored")
+    assert night_line({"date": "2024-03-01", "status": "skipped"}).endswith("nothing has arrived, skipped")
