@@ -318,6 +318,11 @@ def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
     typer.echo(night_line(report))
     if report["status"] == "skipped":
         return
+    if report["rows_flagged"] > pipeline.alerts.max_flag_share * max(report["rows_scored"], 1):
+        share = report["rows_flagged"] / report["rows_scored"]
+        typer.echo(
+            f"{share:.1%} of the rows are flagged: the night as a whole is odd, or the model is out of date"
+        )
     for one in report["files"]:
         if one["status"] == "scored" and one["reason"]:
             typer.echo(f"{one['path']}: {one['reason']}")

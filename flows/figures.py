@@ -151,7 +151,13 @@ def _write_names(axes: Axes, scores: Floats, names: Mapping[int, str]) -> None:
             va="center",
             color=INK,
             fontsize=8.5,
-            arrowprops={"arrowstyle": "-", "color": RED, "alpha": 0.35, "linewidth": 0.8},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": RED,
+                "alpha": 0.35,
+                "linewidth": 0.8,
+                "relpos": (0.0, 0.5),  # from the label's left edge: a line must not cut through other labels
+            },
         )
 
 
