@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import re
 import shutil
@@ -69,6 +70,7 @@ def _mlflow() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
+    logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # who imported it first spoke up
     return mlflow
 
 
