@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +46,7 @@ class FileAccount:
     schema: pa.Schema | None = None
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["scored", "rejected"]:
         """``scored`` or ``rejected``."""
         return "scored" if self.reason is None else "rejected"
 
@@ -437,24 +437,14 @@ def _output(part: Path, key: str) -> ManifestOutput:
 
 
 def _input(account: FileAccount) -> ManifestInput:
-    file = account.file
-    if account.status == "scored":
-        note = f"cast {', '.join(account.casts)}" if account.casts else None
-        return ManifestInput(
-            path=file.path,
-            size=file.size,
-            digest=file.digest,
-            rows=account.rows,
-            status="scored",
-            reason=note,
-        )
+    file, cast = account.file, f"cast {', '.join(account.casts)}" if account.casts else None
     return ManifestInput(
         path=file.path,
         size=file.size,
         digest=file.digest,
         rows=account.rows,
-        status="rejected",
-        reason=account.reason,
+        status=account.status,
+        reason=account.reason or cast,
     )
 
 
