@@ -14,6 +14,7 @@ from prefect.runtime import deployment, flow_run
 
 from flows.config import Pipeline, load_pipeline
 from flows.context import champion_detector, logical_date, registry_of
+from flows.errors import InputError
 from flows.expectations import load_suite
 from flows.ingest import ingest
 from flows.manifest import Manifest, read_manifest
@@ -40,6 +41,11 @@ def score_files(
     ----------
     broken
         Files that break the contract, with how: they are rejected unread.
+
+    Raises
+    ------
+    InputError
+        No file can be scored, and the night has results from before, which stay.
     """
     store = Store.of(pipeline.output_path)
     detector = champion_detector(pipeline, ref)
@@ -49,8 +55,18 @@ def score_files(
             if file.path in broken:
                 night.reject(file, f"{file.path}: breaks the contract: {broken[file.path]}")
         night.read([file for file in files if file.path not in broken])
+        before = read_manifest(store, day)
+        _keep_what_was_found(night, before)
         night.decide()
-        return night.commit(store, read_manifest(store, day))
+        return night.commit(store, before)
+
+
+def _keep_what_was_found(night: Night, before: Manifest | None) -> None:
+    """Refuse to empty a finished night because none of its files can be scored any more."""
+    if before is None or not before.files_scored or any(one.status == "scored" for one in night.accounts):
+        return
+    reasons = "; ".join(str(one.reason) for one in night.accounts)
+    raise InputError(f"{reasons}; the results that night {night.day} had before stay as they are")
 
 
 score_task = task(name="score files", cache_policy=NO_CACHE, **STORE_FAILED)(score_files)

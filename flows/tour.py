@@ -22,14 +22,13 @@ def tour(pipeline: Pipeline, say: Say, show: Callable[[list[dict[str, Any]]], No
     """Run the main job on the flights; nights that are finished are recognised and not written again."""
     began = perf_counter()
     waiting = _unfinished(pipeline)
-    reports = _finished_reports(pipeline, waiting)
+    _say_finished(pipeline, waiting, say)
     if waiting:
         from flows.server import api
 
         with api(pipeline.root):
             _make_sure_of_a_champion(pipeline, say)
-            reports |= _scored(pipeline, waiting)
-    _say_nights(reports, say)
+            _score_nights(pipeline, waiting, say)
     _show_finds(pipeline, say, show)
     _say_where_next(pipeline, say)
     say(f"{perf_counter() - began:.0f} s")
@@ -47,16 +46,16 @@ def _unfinished(pipeline: Pipeline) -> list[date]:
     return [day for day in NIGHTS if not finished(pipeline, day, find_files(pipeline, day), model_of(ref))]
 
 
-def _finished_reports(pipeline: Pipeline, waiting: list[date]) -> dict[date, dict[str, Any]]:
+def _say_finished(pipeline: Pipeline, waiting: list[date], say: Say) -> None:
     from flows.manifest import read_manifest
-    from flows.report import night_report
+    from flows.report import night_line, night_report
     from flows.storage import Store
 
     store = Store.of(pipeline.output_path)
-    manifests = {day: read_manifest(store, day) for day in NIGHTS if day not in waiting}
-    return {
-        day: night_report(one, "unchanged", 0.0, None) for day, one in manifests.items() if one is not None
-    }
+    for day in NIGHTS:
+        manifest = None if day in waiting else read_manifest(store, day)
+        if manifest is not None:
+            say(night_line(night_report(manifest, "unchanged", 0.0, None)))
 
 
 def _make_sure_of_a_champion(pipeline: Pipeline, say: Say) -> None:
@@ -76,21 +75,13 @@ def _make_sure_of_a_champion(pipeline: Pipeline, say: Say) -> None:
         )
 
 
-def _scored(pipeline: Pipeline, waiting: list[date]) -> dict[date, dict[str, Any]]:
+def _score_nights(pipeline: Pipeline, waiting: list[date], say: Say) -> None:
+    from flows.report import night_line
     from flows.score import score
 
-    reports = {}
     for done, day in enumerate(waiting, 1):
-        reports[day] = score(str(pipeline.file), str(day))
+        say(night_line(score(str(pipeline.file), str(day))))
         progress.advance("nights", done, len(waiting))
-    return reports
-
-
-def _say_nights(reports: dict[date, dict[str, Any]], say: Say) -> None:
-    from flows.report import night_line
-
-    for day in sorted(reports):
-        say(night_line(reports[day]))
 
 
 def _show_finds(pipeline: Pipeline, say: Say, show: Callable[[list[dict[str, Any]]], None]) -> None:

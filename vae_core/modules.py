@@ -107,7 +107,7 @@ class VAE(nn.Module):
         super().__init__()
         self.layout, self.n_members, self.latent_dim = layout, n_members, latent_dim
         self.least_log_variance = 2 * math.log(min_scale)
-        self.widest = max(hidden_dims)
+        self.widest = max(hidden_dims, default=latent_dim)
         generator = torch.Generator().manual_seed(seed)
         parts, bits, codes = len(layout.part_columns), len(layout.bit_columns), sum(layout.code_sizes)
         shown = parts + bits + layout.n_measured + EMBEDDING * len(layout.code_sizes)

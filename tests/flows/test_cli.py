@@ -125,7 +125,7 @@ def assert_one_sentence(outcome: Outcome, *parts: str) -> None:
         assert part in outcome.err
 
 
-def test_help_costs_less_than_a_second_of_processor_time() -> None:
+def test_help_costs_less_than_half_a_second_of_processor_time() -> None:
     command = [Path(sys.executable).with_name("vaewatch"), "--help"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
@@ -134,7 +134,7 @@ def test_help_costs_less_than_a_second_of_processor_time() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"vaewatch --help: {seconds:.2f} CPU-seconds")
-    assert seconds < 1.0
+    assert seconds < 0.5
     assert set(VERBS) <= set(re.findall(r"^  (\w+) ", shown.stdout, re.MULTILINE))
 
 
@@ -332,6 +332,21 @@ def test_a_night_of_one_file_that_is_no_parquet_is_rejected_in_one_sentence(
 
     assert_one_sentence(outcome, str(file))
     assert not any(name.startswith(("flags", "scores")) for name in written(scored_into))
+
+
+def test_a_night_that_was_scored_keeps_its_results_when_its_file_breaks(
+    vaewatch: Callable[..., Outcome], scored_into: Path
+) -> None:
+    file = land(scored_into, DAYS[3], orders(9))
+    assert vaewatch("score", "--date", DAYS[3], cwd=scored_into).code == 0
+    results = scored_into / "results"
+    before = {name: (results / name).read_bytes() for name in written(scored_into) if "docs/" not in name}
+    file.write_text("id,amount,shop\n1,50,Bern\n")
+
+    outcome = vaewatch("score", "--date", DAYS[3], cwd=scored_into)
+
+    assert_one_sentence(outcome, str(file), "stay as they are")
+    assert before == {name: (results / name).read_bytes() for name in before}
 
 
 def test_a_night_with_one_bad_file_among_good_ones_is_committed_with_code_3(
