@@ -50,10 +50,10 @@ def test_the_readme_s_library_example_runs_and_says_what_the_readme_says(
 
     said_first, *reasons = said.getvalue().splitlines()
     assert said_first == promised[0]
-    assert [one.split(", expected ")[0] for one in reasons] == [
-        one.split(", expected ")[0] for one in promised[1:]
+    assert [one.split(" expected ")[0] for one in reasons] == [
+        one.split(" expected ")[0] for one in promised[1:]
     ]
-    assert all(re.fullmatch(EXPECTED_KINDS, one.split(", expected ")[1]) for one in reasons)
+    assert all(re.fullmatch(EXPECTED_KINDS, one.split(" expected ")[1]) for one in reasons)
 
 
 def test_the_reference_lists_exactly_the_verbs_of_the_command_line() -> None:

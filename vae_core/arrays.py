@@ -12,7 +12,7 @@ import pyarrow.types as pt
 
 from vae_core.exceptions import ColumnError
 
-__all__ = ["MICROSECONDS_A_DAY", "bits", "flat", "instants", "numbers", "texts"]
+__all__ = ["MICROSECONDS_A_DAY", "bits", "flat", "instants", "numbers", "pick", "texts", "units_a_day"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -35,6 +35,17 @@ def _decoded(array: pa.DictionaryArray) -> pa.Array:
         words = array.dictionary.cast(pa.large_string())
         return pa.DictionaryArray.from_arrays(array.indices, words).dictionary_decode()
     return array.dictionary_decode()
+
+
+VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+"""Types that Arrow cannot pick values of, and those that it can."""
+
+
+def pick(table: pa.Table, rows: Ints) -> pa.Table:
+    """The rows numbered [n], in the table's own types."""
+    pickable = [field.with_type(VIEWS.get(field.type, field.type)) for field in table.schema]
+    picked = table.cast(pa.schema(pickable, table.schema.metadata)).take(pa.array(rows))
+    return picked.cast(table.schema)
 
 
 def _typed(array: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -84,14 +95,15 @@ def instants(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Floats, Flo
         raise ColumnError(
             f"column {name!r} was learned as timestamps, however it is {array.type} now; mend its type"
         )
-    unit = _units_a_day(array.type)
+    unit = units_a_day(array.type)
     present = _present(array)
     ticks = np.asarray(pc.fill_null(_ticks(array), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
     days, rest = np.divmod(ticks, unit)
     return days.astype(np.float64), rest / unit, present
 
 
-def _units_a_day(arrow_type: pa.DataType) -> int:
+def units_a_day(arrow_type: pa.DataType) -> int:
+    """How many ticks of an instant's type make a day."""
     if pt.is_date32(arrow_type):
         return 1
     return UNITS_A_DAY["ms" if pt.is_date64(arrow_type) else arrow_type.unit]

@@ -2,7 +2,8 @@
 
 A p-value is the share of calibration rows at least as anomalous (conformal; Vovk et al. 2005), with
 a generalised-Pareto tail fitted to the peaks over a high threshold (Siffer et al., SPOT, KDD 2017)
-where those rows run out, so that one row in a million can be told from one in a thousand.
+where those rows run out, so that one row in a million can be told from one in a thousand. The tail is
+for ranking and for people: it is a fit, and false discoveries are kept to a rate by ranks alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import genpareto
 
+from vae_core.contamination import estimate_contamination, upper_limit
 from vae_core.exceptions import DataError
+from vae_core.pareto import fit_tail
 
 __all__ = ["Calibration", "benjamini_hochberg", "severity"]
 
@@ -31,6 +34,9 @@ class Calibration:
     ``tail_shape`` and ``tail_scale`` are those of a generalised-Pareto distribution, ``tail_share``
     the share of reference scores above its start; no tail has a share of 0. ``rows`` counts the rows
     that were scored; at most 50,000 evenly spaced ones of their ranks are kept.
+
+    ``contamination`` is the estimated share of anomalies among the rows, in [0, 1); ``held_out`` whether
+    the model was not fitted on them; ``confirmed`` counts rows left out as confirmed anomalies.
     """
 
     scores: Floats
@@ -39,10 +45,20 @@ class Calibration:
     tail_share: float
     tail_shape: float
     tail_scale: float
+    contamination: float
+    held_out: bool
+    confirmed: int
 
     @classmethod
-    def of(cls, scores: Floats) -> Calibration:
-        """Calibrate on anomaly scores [n] of rows that the model was not trained on.
+    def of(cls, scores: Floats, *, held_out: bool = True, confirmed: int = 0) -> Calibration:
+        """Calibrate on anomaly scores [n].
+
+        Parameters
+        ----------
+        scores
+            Of rows that the model was not fitted on, unless ``held_out`` says otherwise.
+        confirmed
+            Rows left out of ``scores`` because they are confirmed anomalies.
 
         Raises
         ------
@@ -55,14 +71,29 @@ class Calibration:
             )
         ordered = np.sort(scores)
         start, share, shape, scale = _tail(ordered)
-        return cls(_thinned(ordered), ordered.size, start, share, shape, scale)
+        kept = ordered[_ranks(ordered.size, min(ordered.size, KEPT))]
+        tail = (start, share, shape, scale)
+        return cls(kept, ordered.size, *tail, estimate_contamination(ordered), held_out, confirmed)
+
+    @property
+    def contamination_limit(self) -> float:
+        """Share of anomalies that the rows stay below with 95 % confidence; few rows cannot promise much."""
+        return upper_limit(self.contamination, self.rows)
+
+    def rank_p_values(self, scores: Floats) -> Floats:
+        """Conformal p-values of scores [n], in (0, 1]: by rank among the calibration rows, without the tail.
+
+        (k + 1) / (rows + 1) with k rows at least as anomalous; of thinned scores the largest such k.
+        """
+        ranks = np.concatenate([[-1], _ranks(self.rows, self.scores.size)])
+        below = ranks[np.searchsorted(self.scores, scores, side="left")] + 1
+        return np.asarray((self.rows - below + 1) / (self.rows + 1))
 
     def p_values(self, scores: Floats) -> Floats:
         """Share of calibration rows at least as anomalous as each score [n], in (0, 1]."""
-        above = self.scores.size - np.searchsorted(self.scores, scores, side="left")
-        p = (above / self.scores.size * self.rows + 1) / (self.rows + 1)
+        p = self.rank_p_values(scores)
         if self.tail_share == 0:
-            return np.asarray(p)
+            return p
         beyond = genpareto.sf(scores - self.tail_start, self.tail_shape, scale=self.tail_scale)
         return np.where(scores > self.tail_start, np.maximum(self.tail_share * beyond, 1e-300), p)
 
@@ -86,16 +117,16 @@ def _tail(ordered: Floats) -> tuple[float, float, float, float]:
     excess = ordered[-peaks:] - start
     if not excess.max() > 0:
         return start, 0.0, 0.0, 1.0
-    shape, _, scale = genpareto.fit(excess, floc=0.0)
+    tail = fit_tail(excess)
+    shape, scale = tail.shape, tail.scale
     if shape < 0:
         shape, scale = 0.0, float(excess.mean())
     return start, peaks / ordered.size, float(min(shape, 1.0)), float(max(scale, 1e-12))
 
 
-def _thinned(ordered: Floats) -> Floats:
-    if ordered.size <= KEPT:
-        return ordered
-    return np.asarray(ordered[np.linspace(0, ordered.size - 1, KEPT).round().astype(np.int64)])
+def _ranks(rows: int, kept: int) -> npt.NDArray[np.int64]:
+    """Ranks, from 0, of the scores that are kept: evenly spaced, the lowest and the highest among them."""
+    return np.linspace(0, rows - 1, kept).round().astype(np.int64)
 
 
 def severity(p_values: Floats) -> Floats:
@@ -106,7 +137,8 @@ def severity(p_values: Floats) -> Floats:
 def benjamini_hochberg(p_values: Floats, q: float, total: int | None = None) -> float:
     """Largest p-value to select so that the expected share of false discoveries is at most ``q``.
 
-    Benjamini & Hochberg (1995). ``total`` counts all rows tested when ``p_values`` [m] holds only the
+    Benjamini & Hochberg (1995); valid for conformal p-values of one calibration sample (Bates et al.,
+    Annals of Statistics 51, 2023). ``total`` counts all rows tested when ``p_values`` [m] holds only the
     small ones. Returns 0 when nothing can be selected.
     """
     tested = p_values.size if total is None else total

@@ -234,6 +234,8 @@ class CategoryCodec:
     unseen: float  # probability of a value never seen
     nulls: float
     rows: int
+    counts: tuple[int, ...] = ()  # of the values beyond the top, as in vocabulary
+    once: int = 0  # values seen once
 
     kind = "categorical"
 
@@ -258,20 +260,35 @@ class CategoryCodec:
             len(top),
             shares,
             rare,
-            min(prior(once + forgotten, rows), 0.99),
+            min(prior(once + forgotten, rows), 0.5),
             array.null_count / rows,
             rows,
+            tuple(count for _, count in remembered[limit:]),
+            once + forgotten,
         )
 
-    def encode(self, values: pa.Array) -> Ints:
-        """Values [n] to codes [n]."""
+    def encode(self, values: pa.Array) -> tuple[Ints, Floats32]:
+        """Values [n] to codes [n], and what each costs within its code [n], nats."""
         array = arrays.texts(values, self.name)
         words = pa.array(self.vocabulary, array.type)
         places = pc.index_in(array, value_set=words, skip_nulls=True)
         place = np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
         codes = np.where(place < 0, UNSEEN, np.where(place < self.n_top, place + RESERVED, RARE))
         null = np.asarray(pc.is_null(array).to_numpy(zero_copy_only=False), dtype=np.bool_)
-        return np.where(null, NULL, codes)
+        codes = np.where(null, NULL, codes)
+        return codes, self._within(codes, place)
+
+    def _within(self, codes: Ints, place: Ints) -> Floats32:
+        """Nats [n] that tell a value from the others of its code, 0 for the codes of one value.
+
+        Rare values by their counts. A new one is one of at least as many as were seen once, so that it
+        never costs less than a value seen once; and the more rows went without a new one, the less is a
+        new one to be expected at all.
+        """
+        counts = np.asarray((*self.counts, 1.0))
+        rare = np.log(counts.sum() / counts)[np.clip(place - self.n_top, 0, len(self.counts))]
+        unseen = np.log1p(self.once) + np.log1p(self.rows / (1 + self.once) ** 2)
+        return np.where(codes == RARE, rare, np.where(codes == UNSEEN, unseen, 0.0)).astype(np.float32)
 
     @property
     def size(self) -> int:

@@ -12,20 +12,24 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import torch
-from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vae_core import explanation, scoring
+from vae_core.bounds import BOUNDS, row_bounds
 from vae_core.calibration import Calibration, severity
 from vae_core.encoding import EncodedBatch, TableEncoder
+from vae_core.ensemble import Members, train_ensemble
 from vae_core.exceptions import ColumnError, DataError, ModelFileError
 from vae_core.expectation import Expectation, expect
 from vae_core.generation import generate
 from vae_core.modules import VAE
 from vae_core.persistence import load_folder, restore, save_folder, schema_from_json, schema_to_json
+from vae_core.presets import PRESETS, Preset
+from vae_core.repair import Repairer
 from vae_core.schema import TableSchema
 from vae_core.tabular import as_frame, as_table, from_matrix, is_table
-from vae_core.training import EpochRecord, TrainingPlan, choose_device, train_vae
+from vae_core.training import EpochRecord, TrainingPlan, choose_device
 
 __all__ = ["Scores", "VAEDetector"]
 
@@ -59,7 +63,7 @@ class Scores:
     column_losses: Floats
 
 
-class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
+class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseEstimator):
     """Finds the rows of a table that do not belong, by a variational autoencoder's reconstruction loss.
 
     Numbers, categories, booleans and timestamps each have a likelihood of their own; nulls and values
@@ -70,6 +74,19 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     ----------
     contamination : float, default=0.01
         Share of rows to call anomalous, in (0, 0.5]; sets ``offset_``.
+    preset : {"default", "textbook"}, default="default"
+        Where arguments left open take their values from. ``textbook`` is the autoencoder of Kingma &
+        Welling: one member, numbers under a Gaussian of variance 1, ``beta`` 1 from the first step, no
+        masking. An argument that is given is taken, whatever the preset.
+    training_data : {"auto", "clean", "contaminated"}, optional
+        Whether anomalies are to be expected among the training rows. ``clean`` trains all members on all
+        rows; ``contaminated`` trains half of them on batches without their worst fifth, and the others
+        without the rows that those set aside; ``auto`` has members of each sort, and from 50,000 rows on
+        is ``clean``. By default auto, textbook clean.
+    bound : {"elbo", "iwae"}, optional
+        Ranks rows by minus the evidence lower bound, or minus the importance-weighted bound, instead of by
+        the reconstruction loss: ``anomaly_score`` and all that follows from it. Reconstruction losses,
+        feature scores and reasons stay. Takes 32 passes of the decoder a row.
     kinds : mapping of str to str, optional
         Column name to ``numeric``, ``categorical``, ``boolean``, ``timestamp``, ``key`` or ``ignored``,
         where the type says too little.
@@ -77,27 +94,31 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         Widths of the encoder's hidden layers; the decoder mirrors them.
     latent_dim : int, default=8
         Dimensions of the latent.
-    n_members : int, default=3
-        Autoencoders trained and scored jointly; their scores are averaged.
+    n_members : int, optional
+        Autoencoders trained and scored jointly; their scores are averaged. By default 8, textbook 1.
     beta : float, optional
-        Weight of the KL divergence in the loss; by default 0.3, and 1 for tables with categories or nulls.
+        Weight of the KL divergence in the loss; by default 0.03, and 1 for tables with categories or nulls;
+        textbook 1.
         A heavier weight keeps rare patterns of nulls and rare categories from being copied through.
     min_scale : float, optional
         Smallest standard deviation that the decoder may claim of a number, in standard deviations of its
         column: deviations far below it count for little. In (0, 1); by default 0.05, and 0.22 for tables
-        with categories or nulls, where numbers known too precisely would drown the other columns.
-    learning_rate : float, default=1e-3
-        Of Adam.
+        with categories or nulls, where numbers known too precisely would drown the other columns. Textbook:
+        no variance is learned unless this is given.
+    learning_rate : float, optional
+        Of Adam. By default 3e-3, textbook 1e-3.
     batch_size : int, optional
         Rows a step; by default 128 up to 32,768 rows and one 256th of larger tables, at most 2,048.
     max_epochs : int, default=30
         Upper bound on passes over the rows.
-    max_steps : int, default=3000
+    max_steps : int, default=800
         Upper bound on steps of Adam; keeps large tables affordable.
-    patience : int, default=5
-        Epochs without a better loss on held-out rows before training ends.
-    masking : float, default=0.2
-        Probability that a nullable or categorical input cell is hidden while training.
+    patience : int, optional
+        Epochs without a better loss on held-out rows before training ends and goes back to the best
+        epoch; by default training runs to its end.
+    masking : float, optional
+        Probability that a nullable or categorical input cell is hidden while training, in [0, 1); by default
+        0.2, textbook 0.
     max_categories : int, default=64
         Values of a categorical column with a code of their own; rarer ones share one.
     device : str, default="auto"
@@ -111,6 +132,8 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         ``decision_function`` is ``score_samples`` minus this.
     history_ : list of EpochRecord
         Losses of each epoch.
+    set_aside_ : ndarray of int64
+        Numbers of the training rows that the members that clean set aside; not saved with the model.
     schema_ : TableSchema
         Columns and kinds.
     calibration_ : Calibration
@@ -135,23 +158,29 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         self,
         contamination: float = 0.01,
         *,
+        preset: str = "default",
+        training_data: str | None = None,
+        bound: str | None = None,
         kinds: Mapping[str, str] | None = None,
         hidden_dims: Sequence[int] = (64, 64),
         latent_dim: int = 8,
-        n_members: int = 3,
+        n_members: int | None = None,
         beta: float | None = None,
         min_scale: float | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float | None = None,
         batch_size: int | None = None,
         max_epochs: int = 30,
-        max_steps: int = 3000,
-        patience: int = 5,
-        masking: float = 0.2,
+        max_steps: int = 800,
+        patience: int | None = None,
+        masking: float | None = None,
         max_categories: int = 64,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.contamination = contamination
+        self.preset = preset
+        self.training_data = training_data
+        self.bound = bound
         self.kinds = kinds
         self.hidden_dims = hidden_dims
         self.latent_dim = latent_dim
@@ -193,8 +222,11 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         self.encoder_ = TableEncoder(self.schema_, self.max_categories).fit(table)
         rows = self.encoder_.encode(table)
         seed = _seed(self.random_state)
-        self.model_ = self._new_model(seed)
-        self.history_ = train_vae(self.model_, rows, self._plan(len(rows), seed), on_epoch)
+        trained = train_ensemble(
+            self._new_model, rows, self._plan(len(rows), seed), self._members(len(rows)), on_epoch
+        )
+        self.model_, self.history_ = trained.model, trained.history
+        self.set_aside_ = np.flatnonzero(trained.set_aside)
         return self._take_reference(rows)
 
     def _check_parameters(self) -> None:
@@ -202,61 +234,94 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             raise ValueError(f"contamination must be in (0, 0.5], however it is {self.contamination}")
         if self.min_scale is not None and not 0 < self.min_scale < 1:
             raise ValueError(f"min_scale must be in (0, 1), however it is {self.min_scale}")
-        for name in ("latent_dim", "n_members", "max_epochs", "max_steps", "max_categories"):
-            if getattr(self, name) < 1:
+        _refuse_other("preset", self.preset, tuple(PRESETS))
+        _refuse_other("bound", self.bound, (None, *BOUNDS))
+        _refuse_other("training_data", self.training_data, (None, "auto", "clean", "contaminated"))
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, however it is {self.learning_rate}")
+        if self.masking is not None and not 0 <= self.masking < 1:
+            raise ValueError(f"masking must be in [0, 1), however it is {self.masking}")
+        for name in ("latent_dim", "n_members", "max_epochs", "max_steps", "max_categories", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, however it is {getattr(self, name)}")
 
-    def _new_model(self, seed: int) -> VAE:
-        model = VAE(
-            self.encoder_.layout,
-            tuple(self.hidden_dims),
-            self.latent_dim,
-            self.n_members,
-            self._min_scale(),
-            seed,
-        )
+    def _new_model(self, members: int, seed: int) -> VAE:
+        hidden_dims = tuple(self.hidden_dims)
+        model = VAE(self.encoder_.layout, hidden_dims, self.latent_dim, members, self._min_scale(), seed)
         return model.to(choose_device(self.device))
 
-    def _beta(self) -> float:
-        return self.beta if self.beta is not None else (1.0 if self.encoder_.layout.is_mixed else 0.3)
+    def _members(self, rows: int) -> Members:
+        total = self._preset().n_members if self.n_members is None else self.n_members
+        return Members.of(total, self.training_data or self._preset().training_data, rows)
 
-    def _min_scale(self) -> float:
-        return (
-            self.min_scale
-            if self.min_scale is not None
-            else (0.22 if self.encoder_.layout.is_mixed else 0.05)
-        )
+    def _preset(self) -> Preset:
+        return PRESETS[self.preset]
+
+    def _beta(self) -> float:
+        beta = self._preset().beta if self.beta is None else self.beta
+        return beta if beta is not None else (1.0 if self.encoder_.layout.is_mixed else 0.03)
+
+    def _min_scale(self) -> float | None:
+        if self.min_scale is not None or self._preset().unit_variance:
+            return self.min_scale
+        return 0.22 if self.encoder_.layout.is_mixed else 0.05
 
     def _plan(self, rows: int, seed: int) -> TrainingPlan:
         automatic = int(np.clip(2 ** round(np.log2(max(rows / 256, 1))), 128, 2048))
         return TrainingPlan(
             beta=self._beta(),
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or self._preset().learning_rate,
             batch_size=self.batch_size or automatic,
             max_epochs=self.max_epochs,
             max_steps=self.max_steps,
             patience=self.patience,
-            masking=self.masking,
+            masking=self._preset().masking if self.masking is None else self.masking,
+            warm_up=self._preset().warm_up,
+            variance_weight=self._preset().variance_weight,
             seed=seed,
         )
 
     def _take_reference(self, rows: EncodedBatch) -> Self:
         losses = scoring.row_losses(self.model_, rows)
-        self.reference_ = scoring.Reference.of(losses.members)
         self.usual_losses_ = np.median(losses.columns, axis=0)
-        return self._decide_by(self.reference_.anomaly_scores(losses.members))
+        ranked = self._ranked(rows, losses)
+        self.reference_ = scoring.Reference.of(ranked)
+        return self._decide_by(self.reference_.anomaly_scores(ranked))
+
+    def _ranked(self, rows: EncodedBatch, losses: scoring.RowLosses | None = None) -> Floats:
+        """What rows are ranked by [k, n]: reconstruction losses, or minus ``bound``; higher is worse."""
+        if self.bound is not None:
+            return -row_bounds(self.model_, rows, self.bound)
+        return (losses or scoring.row_losses(self.model_, rows)).members
 
     def _decide_by(self, scores: Floats) -> Self:
-        self.calibration_ = Calibration.of(scores)
+        self.calibration_ = Calibration.of(scores, held_out=False)
         self.offset_ = -float(np.quantile(scores, 1.0 - self.contamination))
         return self
 
-    def calibrate(self, X: Any) -> Self:
+    def calibrate(self, X: Any, *, confirmed: npt.ArrayLike | None = None) -> Self:
         """Take p-values and ``offset_`` from rows that the model was not fitted on.
 
         The newest rows before the ones to be scored are the right ones: what they contain counts as usual.
+
+        Parameters
+        ----------
+        X
+            The rows, n of them.
+        confirmed
+            Which of them are known to be anomalies, bool [n]: these are left out.
+
+        Raises
+        ------
+        DataError
+            No row is left.
+        ValueError
+            ``confirmed`` is no mask of the rows.
         """
-        self._decide_by(self._anomaly_scores(X))
+        scores = self._anomaly_scores(X)
+        left_out = _mask(confirmed, scores.size)
+        kept = scores[~left_out]
+        self.calibration_ = Calibration.of(kept, confirmed=int(left_out.sum()))
         self.offset_ = -self.calibration_.threshold(self.contamination)
         return self
 
@@ -265,7 +330,8 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         return -self._anomaly_scores(X)
 
     def _anomaly_scores(self, X: Any) -> Floats:
-        return self.reference_.anomaly_scores(self._losses(X).members)
+        rows = self._encoded(X)  # refuses before fit
+        return self.reference_.anomaly_scores(self._ranked(rows))
 
     def decision_function(self, X: Any) -> Floats:
         """``score_samples`` minus ``offset_`` of each row [n]: below 0 is an anomaly."""
@@ -286,25 +352,28 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
 
         Rows sum to the reconstruction loss.
         """
-        losses = self._losses(X).columns
+        rows = self._encoded(X)  # refuses before fit
+        losses = scoring.row_losses(self.model_, rows).columns
         wide = np.zeros((len(losses), len(self.schema_.columns)))
         wide[:, [column.is_feature for column in self.schema_.columns]] = losses
         return wide
 
     def score_batch(self, batch: Any) -> Scores:
         """All scores of a batch in one pass."""
-        losses = self._losses(batch)
-        anomaly = self.reference_.anomaly_scores(losses.members)
+        rows = self._encoded(batch)  # refuses before fit
+        losses = scoring.row_losses(self.model_, rows)
+        anomaly = self.reference_.anomaly_scores(self._ranked(rows, losses))
         p_values = self.calibration_.p_values(anomaly)
         return Scores(losses.total, anomaly, p_values, severity(p_values), losses.columns)
 
     def explain(self, rows: Any, top: int = 3) -> list[list[explanation.Reason]]:
-        """The ``top`` reasons of each row, largest share first."""
+        """The ``top`` reasons of each row at most, the cell to blame most first; meant for flagged rows.
+
+        Takes a few hundred times as long as scoring a row: cells are hidden, replaced and scored again.
+        """
         table = self._table(rows, reset=False)
-        encoded = self.encoder_.encode(table)
-        losses = scoring.row_losses(self.model_, encoded).columns
-        expectation = expect(self.model_, self.encoder_, encoded)
-        return explanation.reasons(self.encoder_, table, losses, self.usual_losses_, expectation, top)
+        repairer = Repairer(self.model_, self.encoder_, self.usual_losses_)
+        return explanation.reasons(repairer, table, self.encoder_.encode(table), top)
 
     def expected(self, X: Any) -> pd.DataFrame:
         """What the model expected of each row, in the input's columns and types.
@@ -326,6 +395,11 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         """Latent means of each row [n, latent_dim], of the first member."""
         rows = self._encoded(X)
         return scoring.latent_means(self.model_, rows)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Columns of ``transform``, for scikit-learn's ``get_feature_names_out`` and ``set_output``."""
+        return self.model_.latent_dim
 
     def sample(self, n: int, random_state: int | None = None) -> pd.DataFrame:
         """``n`` rows generated from the prior, in the input's columns and types; keys are null."""
@@ -390,13 +464,14 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     ) -> VAEDetector:
         parameters = {**meta["parameters"], "hidden_dims": tuple(meta["parameters"]["hidden_dims"])}
         detector = cls(**parameters)
+        detector._check_parameters()
         detector.device = device or detector.device
         detector.schema_ = schema_from_json(meta["schema"])
         detector.n_features_in_ = len(detector.schema_.columns)
         if meta["named"]:
             detector.feature_names_in_ = np.array(detector.schema_.names, dtype=object)
         detector.encoder_ = TableEncoder.from_json(detector.schema_, meta["encoder"])
-        detector.model_ = detector._new_model(0)
+        detector.model_ = detector._new_model(_count(tensors), 0)
         restore(
             detector.model_,
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")},
@@ -412,10 +487,6 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     def _encoded(self, X: Any) -> EncodedBatch:
         table = self._table(X, reset=False)
         return self.encoder_.encode(table)
-
-    def _losses(self, X: Any) -> scoring.RowLosses:
-        rows = self._encoded(X)  # refuses before fit
-        return scoring.row_losses(self.model_, rows)
 
     def _table(self, X: Any, *, reset: bool) -> pa.Table:
         """Any kind of rows as an Arrow table; checks names and numbers of columns against ``fit``."""
@@ -457,6 +528,24 @@ class VAEDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         return tags
 
 
+def _count(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Members of a saved model."""
+    return len(tensors["model.linear"])
+
+
+def _mask(chosen: npt.ArrayLike | None, rows: int) -> npt.NDArray[np.bool_]:
+    """Chosen rows as a mask [n]; none where nothing is said."""
+    if chosen is None:
+        return np.zeros(rows, dtype=np.bool_)
+    mask = np.asarray(chosen)
+    if mask.shape != (rows,) or mask.dtype != np.bool_:
+        raise ValueError(
+            f"confirmed must be booleans, one for each of {rows} rows, "
+            f"however it is {mask.dtype} {mask.shape}"
+        )
+    return mask
+
+
 def _refuse_no_rows(table: pa.Table) -> None:
     if table.num_rows == 0:
         raise DataError(
@@ -464,6 +553,11 @@ def _refuse_no_rows(table: pa.Table) -> None:
         )
     if table.num_columns == 0:
         raise ColumnError("at least one column is required, however there are 0; name the columns to read")
+
+
+def _refuse_other(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, however it is {value!r}")
 
 
 def _numbered(n: int) -> tuple[str, ...]:

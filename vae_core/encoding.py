@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -45,19 +45,21 @@ class EncodedBatch:
     bits:    float32 [n, r], truth values, 0 where absent
     present: float32 [n, m], 1 where a measured column has a value
     codes:   int64 [n, q], codes of categorical columns
+    within:  float32 [n, q], nats that tell their value from the others of its code
     """
 
     numbers: Tensor
     bits: Tensor
     present: Tensor
     codes: Tensor
+    within: Tensor
 
     def __len__(self) -> int:
         return int(self.present.shape[-2])
 
     def each(self, change: Callable[[Tensor], Tensor]) -> EncodedBatch:
         """The batch with ``change`` applied to each of its tensors."""
-        return EncodedBatch(change(self.numbers), change(self.bits), change(self.present), change(self.codes))
+        return EncodedBatch(*(change(getattr(self, part.name)) for part in fields(self)))
 
     def to(self, device: torch.device) -> EncodedBatch:
         """The batch on ``device``."""
@@ -69,6 +71,7 @@ class Layout:
     """What the network must know of the columns: sizes, and what training rows cannot teach.
 
     ``part_columns`` and ``bit_columns`` tell to which measured column each part and bit belongs;
+    ``number_parts`` which parts are numbers, compressed beyond four standard deviations;
     ``null_priors`` the fixed probability of a null in a measured column that had none (None where
     it had some); ``code_priors`` the same of null, unseen and rare for each categorical column;
     ``order`` the place of each feature among measured-then-categorical columns.
@@ -76,6 +79,7 @@ class Layout:
 
     n_measured: int
     part_columns: tuple[int, ...]
+    number_parts: tuple[bool, ...]
     bit_columns: tuple[int, ...]
     null_priors: tuple[float | None, ...]
     code_sizes: tuple[int, ...]
@@ -152,6 +156,9 @@ class TableEncoder:
         return Layout(
             n_measured=len(self.measured),
             part_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_parts)),
+            number_parts=tuple(
+                isinstance(codec, NumberCodec) for codec in self.measured for _ in range(codec.n_parts)
+            ),
             bit_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_bits)),
             null_priors=tuple(None if codec.nulls > 0 else prior(0, codec.rows) for codec in self.measured),
             code_sizes=tuple(codec.size for codec in self.categorical),
@@ -170,17 +177,14 @@ class TableEncoder:
         rows = table.num_rows
         encoded = [codec.encode(_column(table, codec.name)) for codec in self.measured]
         pairs = list(zip(self.measured, encoded, strict=True))
+        words = [codec.encode(_column(table, codec.name)) for codec in self.categorical]
         return EncodedBatch(
             numbers=_joined([values for codec, (values, _) in pairs if codec.n_parts], rows),
             bits=_joined([values for codec, (values, _) in pairs if codec.n_bits], rows),
             present=_joined([present[:, None] for _, (_, present) in pairs], rows),
-            codes=self._codes(table),
+            codes=_joined([codes[:, None] for codes, _ in words], rows).to(torch.int64),
+            within=_joined([within[:, None] for _, within in words], rows),
         )
-
-    def _codes(self, table: pa.Table | pa.RecordBatch) -> Tensor:
-        columns = [codec.encode(_column(table, codec.name)) for codec in self.categorical]
-        stacked = np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0), dtype=np.int64)
-        return torch.from_numpy(stacked)
 
     def to_json(self) -> dict[str, Any]:
         """The fitted encoder as plain JSON values."""
@@ -198,7 +202,7 @@ class TableEncoder:
 
 
 def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.ChunkedArray:
-    if name not in table.schema.names:
+    if not table.schema.get_all_field_indices(name):
         raise ColumnError(
             f"column {name!r} was learned and is required, however the columns are {table.schema.names}; "
             "add it"

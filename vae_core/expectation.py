@@ -47,6 +47,13 @@ class Expectation:
         layout = encoder.layout
         self.part_columns, self.bit_columns = np.array(layout.part_columns), np.array(layout.bit_columns)
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Expectation:
+        """What is expected of some of the rows, by number."""
+        measured = {key: getattr(self, key)[rows] for key in ("mean", "deviation", "bits", "nulls")}
+        return Expectation(
+            self.encoder, {**measured, "categories": [chances[rows] for chances in self.categories]}
+        )
+
     def parts(self, name: str) -> Floats:
         """Expected parts of a measured column [n, parts]."""
         return self.mean[:, self.part_columns == self.place[name]]
@@ -149,8 +156,7 @@ def as_type(array: pa.Array, wanted: pa.DataType) -> pa.Array:
 def expect(model: VAE, encoder: TableEncoder, rows: EncodedBatch) -> Expectation:
     """What the model expects of encoded rows, from their posterior means."""
     model.eval()
-    device = model.heads.weight.device
-    found = [_cut(parameters(reconstruct(model, block), model), real) for block, real in blocks(rows, device)]
+    found = [_cut(parameters(reconstruct(model, block), model), real) for block, real in blocks(model, rows)]
     return Expectation(encoder, _together(found))
 
 
@@ -164,7 +170,7 @@ def parameters(decoded: Decoded, model: VAE) -> dict[str, Any]:
     nulls = plain(torch.sigmoid(decoded.null_logits))
     never = np.array([share is not None for share in model.layout.null_priors], dtype=np.bool_)
     return {
-        "mean": plain(decoded.mean),
+        "mean": plain(model.compressed(decoded.mean)),
         "deviation": plain(torch.exp(0.5 * decoded.log_variance)),
         "bits": plain(torch.sigmoid(decoded.bit_logits)),
         "nulls": np.where(never, 0.0, nulls),

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from vae_core.columns import NULL, UNSEEN, BooleanCodec, CategoryCodec, Codec, NumberCodec, TimestampCodec
-from vae_core.encoding import TableEncoder
+from vae_core.encoding import EncodedBatch
 from vae_core.expectation import Expectation
+from vae_core.repair import Repair, Repairer
 
-__all__ = ["Reason", "excess", "reasons"]
+__all__ = ["Reason", "View", "reasons", "shares"]
 
 Floats = npt.NDArray[np.float64]
 
 COMMON = 0.01  # share of training rows from which on a category by itself is no surprise
 USUAL = 2.0  # standard deviations within which a number by itself is no surprise
 SHOWN = 80  # characters of a value shown to people
+LEAST = 0.02  # share of a row's excess that a further reason must take away
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason for a row.
+    """One reason for a row: a cell that, replaced by what was expected of it, makes the row more usual.
 
     ``kind`` is ``value`` (odd by itself), ``combination`` (usual by itself, odd beside the others),
     ``unseen_category``, ``unexpected_null`` or ``out_of_support`` (beyond all training values);
-    ``share`` in (0, 1] is the column's part of the row's loss above the usual.
+    ``share`` in (0, 1] is what the repair takes off the row's loss, as a share of the loss above the usual.
     """
 
     column: str
@@ -37,44 +40,78 @@ class Reason:
     share: float
 
     def __str__(self) -> str:
-        return f"{self.column} {self.value}, expected {self.expected}"
+        return SENTENCES[self.kind].format(column=self.column, value=self.value, expected=self.expected)
 
 
-def excess(columns: Floats, usual: Floats) -> Floats:
-    """Loss of each cell [n, c] above the column's median in training [c], never below 0."""
-    return np.maximum(columns - usual, 0.0)
+SENTENCES = {
+    "value": "{column} is {value}, expected {expected}",
+    "combination": "{column} is {value}, which does not go with the rest of the row: expected {expected}",
+    "unseen_category": "{column} is {value}, a value never seen: expected {expected}",
+    "unexpected_null": "{column} is {value}, though rows like this have a value: expected {expected}",
+    "out_of_support": "{column} is {value}, beyond all values of training: expected {expected}",
+}
 
 
-def reasons(
-    encoder: TableEncoder,
-    table: pa.Table,
-    columns: Floats,
-    usual: Floats,
-    expectation: Expectation,
-    top: int = 3,
-) -> list[list[Reason]]:
-    """The ``top`` reasons of each row, largest share first.
+def reasons(repairer: Repairer, table: pa.Table, rows: EncodedBatch, top: int = 3) -> list[list[Reason]]:
+    """The ``top`` reasons of each row at most, the one to blame most first.
+
+    The first is the cell whose repair takes most off the row's loss; the second is sought on the repaired
+    row, and so on.
 
     Parameters
     ----------
-    encoder, table
-        The fitted encoder and the rows.
-    columns, usual
-        Losses of the cells [n, c], and the columns' medians in training [c], nats.
-    expectation
-        What the model expects of these rows.
+    repairer
+        Of the fitted model.
+    table, rows
+        The rows, and as the network sees them.
     """
-    over = excess(columns, usual)
-    shares = over / np.maximum(over.sum(axis=1, keepdims=True), 1e-12)
-    order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
-    views = {j: _View(encoder.codecs[j], table, expectation) for j in np.unique(order)}
+    step = repairer.rows_at_once
     return [
-        [views[j].reason(i, float(shares[i, j])) for j in row if shares[i, j] > 0]
-        for i, row in enumerate(order)
+        found
+        for start in range(0, len(rows), step)
+        for found in _of_block(
+            repairer,
+            table.slice(start, step),
+            rows.each(lambda tensor, at=start: tensor[at : at + step]),  # type: ignore[misc]
+            top,
+        )
     ]
 
 
-class _View:
+def _of_block(repairer: Repairer, table: pa.Table, rows: EncodedBatch, top: int) -> list[list[Reason]]:
+    over = repairer.over(rows).sum(axis=1)
+    repairs = list(islice(repairer.repairs(rows), top))
+    parts = shares(np.stack([repair.falls for repair in repairs], axis=1), over)
+    found: list[list[Reason]] = [[] for _ in range(table.num_rows)]
+    for repair, share in zip(repairs, parts.T, strict=True):
+        for i, reason in _told(repairer, table, repair, share):
+            found[i].append(reason)
+    return found
+
+
+def shares(falls: Floats, over: Floats) -> Floats:
+    """Shares [n, top] of the loss above the usual [n]; 0 from the first repair on that helps too little.
+
+    Repairs may take away more than that together, where they leave a row more usual than the median one.
+    """
+    gained = np.maximum(falls, 0.0)
+    found = gained / np.maximum(np.maximum(over, gained.sum(axis=1)), 1e-12)[:, None]
+    helps = found >= LEAST
+    helps[:, 0] = found[:, 0] > 0
+    return np.where(np.logical_and.accumulate(helps, axis=1), found, 0.0)
+
+
+def _told(repairer: Repairer, table: pa.Table, repair: Repair, share: Floats) -> list[tuple[int, Reason]]:
+    """Reasons of the rows whose ``share`` [n] is not 0, each with its row number."""
+    told = []
+    for j in np.unique(repair.columns[share > 0]):
+        rows = np.flatnonzero((repair.columns == j) & (share > 0))
+        view = View(repairer.encoder.codecs[j], table.take(pa.array(rows)), repair.expectation.take(rows))
+        told += [(int(i), view.reason(place, float(share[i]))) for place, i in enumerate(rows)]
+    return told
+
+
+class View:
     """One column of the rows, with what is needed to speak of a cell of it."""
 
     def __init__(self, codec: Codec, table: pa.Table, expectation: Expectation) -> None:
@@ -82,11 +119,12 @@ class _View:
         self.values = table.column(codec.name)
         self.expected = expectation.text(codec.name)
         self.codes = (
-            codec.encode(self.values) if isinstance(codec, CategoryCodec) else np.empty(0, dtype=np.int64)
+            codec.encode(self.values)[0] if isinstance(codec, CategoryCodec) else np.empty(0, dtype=np.int64)
         )
         self.z, self.outside = _place(codec, self.values)
 
     def reason(self, i: int, share: float) -> Reason:
+        """The reason that row ``i`` has in this column."""
         return Reason(self.codec.name, self._kind(i), shown(self.values[i]), self.expected[i], share)
 
     def _kind(self, i: int) -> str:

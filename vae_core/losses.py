@@ -6,6 +6,7 @@ Shapes as in :mod:`vae_core.modules`: k members, n rows, columns in the order of
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -15,7 +16,15 @@ from vae_core.columns import RESERVED
 from vae_core.encoding import EncodedBatch, Layout
 from vae_core.modules import Decoded, Latent
 
-__all__ = ["bernoulli_nll", "categorical_nll", "column_losses", "elbo", "gaussian_nll", "kl_divergence"]
+__all__ = [
+    "bernoulli_nll",
+    "categorical_nll",
+    "column_losses",
+    "elbo",
+    "gaussian_nll",
+    "kl_divergence",
+    "log_importance",
+]
 
 LOG_TWO_PI = math.log(2 * math.pi)
 LEAST_REST = 1e-6  # probability left to learned codes where a handful of rows makes large priors
@@ -70,51 +79,72 @@ def kl_divergence(latent: Latent) -> Tensor:
     return -0.5 * terms.sum(dim=-1)
 
 
-def column_losses(batch: EncodedBatch, decoded: Decoded, layout: Layout) -> Tensor:
+def log_importance(latent: Latent, z: Tensor) -> Tensor:
+    """The importance ln p(z) - ln q(z | row) [k, n] of latents [k, n, z] drawn from their posteriors."""
+    squares = (z - latent.mean).square() * torch.exp(-latent.log_variance)
+    return 0.5 * (latent.log_variance + squares - z.square()).sum(dim=-1)
+
+
+def column_losses(
+    batch: EncodedBatch, decoded: Decoded, layout: Layout, variance_weight: float = 0.0
+) -> Tensor:
     """Negative log-likelihood of each cell [k, n, columns], nats, columns in the order of the table.
 
     A measured cell costs its null or its presence, and its value where it has one. Numbers are in
     standard deviations of the training sample, so densities above 1 make negative losses.
+
+    In training, numbers may be weighed by their own variance to the power ``variance_weight``, so that
+    those that the decoder finds hard still teach it (Seitzer et al., ICLR 2022, equation 6).
     """
     members, rows = decoded.mean.shape[0], decoded.mean.shape[1]
+    numbers = gaussian_nll(batch.numbers, decoded.mean, decoded.log_variance)
+    if variance_weight:
+        numbers = numbers * torch.exp(variance_weight * decoded.log_variance.detach())
     measured = _null_losses(batch.present, decoded.null_logits, layout).expand(members, rows, -1).clone()
     present = batch.present.expand(members, rows, -1)
-    _add(
-        measured,
-        gaussian_nll(batch.numbers, decoded.mean, decoded.log_variance),
-        present,
-        layout.part_columns,
-    )
+    _add(measured, numbers, present, layout.part_columns)
     _add(measured, bernoulli_nll(batch.bits, decoded.bit_logits), present, layout.bit_columns)
-    losses = torch.cat([measured, *_code_losses(batch.codes, decoded.code_logits, layout)], dim=-1)
-    return losses[..., list(layout.order)]
+    losses = torch.cat([measured, *_code_losses(batch, decoded.code_logits, layout)], dim=-1)
+    return losses if layout.order == tuple(range(layout.n_columns)) else losses[..., list(layout.order)]
 
 
 def _add(total: Tensor, losses: Tensor, present: Tensor, columns: tuple[int, ...]) -> None:
     """Add losses [k, n, parts] of present cells onto the columns that they belong to."""
     if columns:
-        index = torch.tensor(columns, device=total.device)
+        index = _places(columns, total.device)
         total.index_add_(-1, index, losses * present[..., index])
 
 
 def _null_losses(present: Tensor, logits: Tensor, layout: Layout) -> Tensor:
     """Cost of null or presence [k, n, m]: learned where nulls were seen, fixed where never."""
-    fixed = torch.tensor(
-        [0.5 if share is None else share for share in layout.null_priors], device=present.device
-    )
-    learned = torch.tensor(
-        [share is None for share in layout.null_priors], device=present.device, dtype=torch.bool
-    )
-    constant = torch.where(present > 0, -torch.log1p(-fixed), -torch.log(fixed))
+    of_value, of_null, learned = _null_costs(layout.null_priors, present.device)
+    constant = torch.where(present > 0, of_value, of_null)
+    if None not in layout.null_priors:
+        return constant
     return torch.where(learned, bernoulli_nll(1 - present, logits), constant)
 
 
-def _code_losses(codes: Tensor, logits: Tensor, layout: Layout) -> list[Tensor]:
-    """Cost of each categorical cell, one [k, n, 1] a column."""
+@lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # whoever asks first: training may ask next
+def _places(columns: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(columns, device=device)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)
+def _null_costs(priors: tuple[float | None, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Fixed cost of a value and of a null [m], and where both are learned instead."""
+    fixed = torch.tensor([0.5 if share is None else share for share in priors], device=device)
+    learned = torch.tensor([share is None for share in priors], device=device, dtype=torch.bool)
+    return -torch.log1p(-fixed), -torch.log(fixed), learned
+
+
+def _code_losses(batch: EncodedBatch, logits: Tensor, layout: Layout) -> list[Tensor]:
+    """Cost of each categorical cell, one [k, n, 1] a column: of its code and of its value within it."""
     columns = torch.split_with_sizes(logits, layout.code_sizes, dim=-1)
-    expanded = codes.expand(logits.shape[0], *codes.shape[-2:])
+    codes = batch.codes.expand(logits.shape[0], *batch.codes.shape[-2:])
     return [
-        categorical_nll(expanded[..., j], column, layout.code_priors[j]).unsqueeze(-1)
+        (categorical_nll(codes[..., j], column, layout.code_priors[j]) + batch.within[..., j]).unsqueeze(-1)
         for j, column in enumerate(columns)
     ]
 

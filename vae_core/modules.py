@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from vae_core.columns import LINEAR_UP_TO
 from vae_core.encoding import EncodedBatch, Layout
 
 __all__ = ["VAE", "Decoded", "Latent", "MemberLinear"]
@@ -24,6 +25,7 @@ __all__ = ["VAE", "Decoded", "Latent", "MemberLinear"]
 EMBEDDING = 8  # numbers a category is shown as
 TILE = 16  # products of other widths round a row by its place in the block, measured with MKL on AVX-512
 LARGEST_LOG_VARIANCE = 6.0  # of the decoder, in squared standard deviations
+FARTHEST = 1e3  # standard deviations that a linear member tells apart
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class VAE(nn.Module):
     n_members
         Number of autoencoders trained and scored jointly, k.
     min_scale
-        Smallest standard deviation that the decoder may claim, in standard deviations of the column.
+        Smallest standard deviation that the decoder may claim, in standard deviations of the column;
+        None fixes all of them at 1, and no variance is learned.
     seed
         Of the initial weights.
     """
@@ -101,17 +104,18 @@ class VAE(nn.Module):
         hidden_dims: Sequence[int],
         latent_dim: int,
         n_members: int = 1,
-        min_scale: float = 0.05,
+        min_scale: float | None = 0.05,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.layout, self.n_members, self.latent_dim = layout, n_members, latent_dim
-        self.least_log_variance = 2 * math.log(min_scale)
+        self.least_log_variance = None if min_scale is None else 2 * math.log(min_scale)
         self.widest = max(hidden_dims, default=latent_dim)
         generator = torch.Generator().manual_seed(seed)
         parts, bits, codes = len(layout.part_columns), len(layout.bit_columns), sum(layout.code_sizes)
         shown = parts + bits + layout.n_measured + EMBEDDING * len(layout.code_sizes)
-        self.sizes = [parts, parts, bits, layout.n_measured, codes]
+        variances = 0 if min_scale is None else parts
+        self.sizes = [parts, variances, bits, layout.n_measured, codes]
         self.sizes.append(-sum(self.sizes) % TILE)  # outputs that nobody reads
         self.embedding = nn.Parameter(
             torch.randn((n_members, codes, EMBEDDING), generator=generator) / EMBEDDING
@@ -122,9 +126,40 @@ class VAE(nn.Module):
         self.heads = MemberLinear(
             n_members, ([latent_dim, *reversed(hidden_dims)])[-1], sum(self.sizes), generator
         )
+        self.arguments = (layout, tuple(hidden_dims), latent_dim, n_members, min_scale)
+        self.register_buffer("linear", (torch.arange(n_members) % 2 == 1)[:, None, None])
+        self.linear: Tensor
+        numbers = torch.tensor(layout.number_parts, dtype=torch.bool)
+        self.register_buffer("number_parts", numbers, persistent=False)
+        self.number_parts: Tensor
         starts = torch.tensor([0, *layout.code_sizes], dtype=torch.int64).cumsum(0)[:-1]
         self.register_buffer("code_starts", starts, persistent=False)
         self.code_starts: Tensor
+
+    @classmethod
+    def joined(cls, models: Sequence[VAE]) -> VAE:
+        """One model of all members of ``models``, which must agree in everything but their number."""
+        layout, hidden_dims, latent_dim, _, min_scale = models[0].arguments
+        members = sum(model.n_members for model in models)
+        whole = cls(layout, hidden_dims, latent_dim, members, min_scale).to(models[0].heads.weight.device)
+        states = [model.state_dict() for model in models]
+        whole.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
+        return whole
+
+    def view(self, batch: EncodedBatch) -> EncodedBatch:
+        """The batch as each member sees it: numbers [k, n, p], those of linear members uncompressed.
+
+        Every other member is linear: a far value is farther for it, a thousand standard deviations at most.
+        """
+        return replace(batch, numbers=torch.where(self._straight(), _stretched(batch.numbers), batch.numbers))
+
+    def compressed(self, numbers: Tensor) -> Tensor:
+        """Numbers of the first members [k, n, p], as each sees them, on the one scale of the encoder."""
+        return torch.where(self._straight()[: len(numbers)], _compressed(numbers), numbers)
+
+    def _straight(self) -> Tensor:
+        """Where numbers are uncompressed [k, 1, p]."""
+        return self.linear & self.number_parts
 
     def encode(self, batch: EncodedBatch) -> Latent:
         """Posterior of each row; fields of ``batch`` are [n, …], or [k, n, …] for a batch a member."""
@@ -134,12 +169,14 @@ class VAE(nn.Module):
     def _shown(self, batch: EncodedBatch) -> Tensor:
         """What the encoder looks at [k, n, shown]: parts, bits, presence, embedded codes."""
         signs = (2 * batch.bits - 1) * batch.present[..., list(self.layout.bit_columns)]
-        plain = torch.cat([batch.numbers, signs, batch.present], dim=-1)
-        plain = plain.expand(self.n_members, *plain.shape[-2:])
+        plain = torch.cat([self._of_each(t) for t in (batch.numbers, signs, batch.present)], dim=-1)
         places = (batch.codes + self.code_starts).expand(self.n_members, *batch.codes.shape[-2:])
         members = torch.arange(self.n_members, device=places.device)[:, None, None]
         embedded = self.embedding[members, places]  # [k, n, q, EMBEDDING]
         return torch.cat([plain, embedded.flatten(start_dim=2)], dim=-1)
+
+    def _of_each(self, tensor: Tensor) -> Tensor:
+        return tensor.expand(self.n_members, *tensor.shape[-2:])
 
     @staticmethod
     def reparameterize(latent: Latent, noise: Tensor) -> Tensor:
@@ -149,6 +186,8 @@ class VAE(nn.Module):
     def decode(self, z: Tensor) -> Decoded:
         """What each latent [k, n, z] stands for."""
         mean, log_variance, bit, null, code, _ = self.heads(self.decoder(z)).split(self.sizes, dim=-1)
+        if self.least_log_variance is None:
+            return Decoded(mean, torch.zeros_like(mean), bit, null, code)
         return Decoded(mean, _bounded(log_variance, self.least_log_variance), bit, null, code)
 
     def forward(self, batch: EncodedBatch, noise: Tensor) -> tuple[Latent, Decoded]:
@@ -162,6 +201,17 @@ def _stack(members: int, widths: Sequence[int], generator: torch.Generator) -> n
     for inputs, outputs in pairwise(widths):
         layers += [MemberLinear(members, inputs, outputs, generator), nn.SiLU()]
     return nn.Sequential(*layers)
+
+
+def _stretched(numbers: Tensor) -> Tensor:
+    """Numbers compressed by :func:`vae_core.columns.compress`, in standard deviations again."""
+    beyond = (numbers.abs() - LINEAR_UP_TO).clamp(0.0, math.log(FARTHEST))
+    return numbers.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) + numbers.sign() * torch.expm1(beyond)
+
+
+def _compressed(numbers: Tensor) -> Tensor:
+    beyond = (numbers.abs() - LINEAR_UP_TO).clamp(min=0.0)
+    return numbers.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) + numbers.sign() * torch.log1p(beyond)
 
 
 def _bounded(log_variance: Tensor, low: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -132,7 +133,7 @@ class TableSchema:
 
 
 def _refuse_odd_names(schema: pa.Schema, kinds: Mapping[str, str]) -> None:
-    doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if doubled:
         raise ColumnError(f"column names must be unique, however {doubled} stand more than once; rename them")
     unknown = sorted(set(kinds) - set(schema.names))

@@ -69,12 +69,14 @@ class Reference:
         return np.asarray(np.arcsinh(standard).mean(axis=0))
 
 
-def blocks(rows: EncodedBatch, device: torch.device) -> Iterator[tuple[EncodedBatch, int]]:
-    """Blocks of BLOCK rows on the device, at least one, each with the number of its rows that are real."""
+def blocks(model: VAE, rows: EncodedBatch) -> Iterator[tuple[EncodedBatch, int]]:
+    """Blocks of BLOCK rows as the model sees them, at least one, and how many of its rows are real."""
+    device = model.heads.weight.device
     for start in range(0, max(len(rows), 1), BLOCK):
         block = rows.each(lambda tensor, at=start: tensor[at : at + BLOCK])  # type: ignore[misc]
         real = len(block)
-        yield block.each(lambda tensor, short=BLOCK - real: pad(tensor, (0, 0, 0, short))).to(device), real  # type: ignore[misc]
+        whole = block.each(lambda tensor, short=BLOCK - real: pad(tensor, (0, 0, 0, short)))  # type: ignore[misc]
+        yield model.view(whole.to(device)), real
 
 
 @torch.inference_mode()
@@ -84,7 +86,7 @@ def row_losses(model: VAE, rows: EncodedBatch) -> RowLosses:
     members, columns = [], []
     device = model.heads.weight.device
     with few_threads(BLOCK * model.n_members * model.widest, device):
-        for block, real in blocks(rows, device):
+        for block, real in blocks(model, rows):
             losses = column_losses(block, reconstruct(model, block), model.layout)[:, :real]
             wide = losses.to(torch.float64)
             members.append(wide.sum(dim=-1).cpu().numpy())
@@ -101,7 +103,5 @@ def reconstruct(model: VAE, block: EncodedBatch) -> Decoded:
 def latent_means(model: VAE, rows: EncodedBatch) -> Floats:
     """Posterior means of the first member [n, z]."""
     model.eval()
-    found: list[Tensor] = [
-        model.encode(block).mean[0, :real] for block, real in blocks(rows, model.heads.weight.device)
-    ]
+    found: list[Tensor] = [model.encode(block).mean[0, :real] for block, real in blocks(model, rows)]
     return torch.cat(found).double().cpu().numpy()

@@ -42,17 +42,31 @@ class TrainingPlan:
     """Upper bound over all epochs; keeps large tables affordable."""
     min_steps_an_epoch: int = 25
     """So that small tables are not evaluated after every step."""
-    patience: int = 5
-    """Epochs without a better validation loss before training ends."""
+    patience: int | None = None
+    """Epochs without a better validation loss before training ends; None runs all of them."""
+    trim: float = 0.0
+    """Share of each batch, the rows with the largest losses, that a step does not learn from."""
+    variance_weight: float = 0.0
+    """Power of the decoder's variance that weighs the losses of numbers (Seitzer et al., ICLR 2022)."""
     warm_up: float = 0.3
-    """Share of the steps over which beta grows from 0."""
+    """Share of the steps over which beta grows from 0; 0 starts with all of it."""
     masking: float = 0.2
     """Probability that an input cell of a nullable or categorical column is hidden. It teaches what to
     expect of missing and unseen values, and keeps rare patterns of nulls from being copied through."""
     validation_share: float = 0.1
     """Of the rows, held out for early stopping; at most 10,000 rows."""
+    phase: str = "all"
+    """What the epochs' records are labelled with."""
+    fewest_to_split: int = 5000
+    """Rows below which all are trained on, and validation repeats them."""
     seed: int = 0
     """Of the split, the order, the noise and the masks."""
+
+    def lengths(self, rows: int) -> tuple[int, int]:
+        """Steps of an epoch and epochs of a run on so many rows."""
+        held_out = 0 if rows < self.fewest_to_split else _held_out(rows, self)
+        steps = max(math.ceil((rows - held_out) / self.batch_size), self.min_steps_an_epoch)
+        return steps, min(self.max_epochs, max(math.ceil(self.max_steps / steps), 1))
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,7 @@ class EpochRecord:
     validation_loss: float
     beta: float
     learning_rate: float
+    phase: str = "all"
 
 
 def choose_device(device: str) -> torch.device:
@@ -88,6 +103,7 @@ def train_vae(
     rows: EncodedBatch,
     plan: TrainingPlan,
     on_epoch: Callable[[EpochRecord, int], None] | None = None,
+    only: Tensor | None = None,
 ) -> list[EpochRecord]:
     """Train in place and leave the weights of the best epoch in ``model``.
 
@@ -101,6 +117,8 @@ def train_vae(
         How long and how.
     on_epoch
         Called with each record and the greatest number of epochs.
+    only
+        Which rows each member learns from, bool [k, n]; by default all of them.
 
     Returns
     -------
@@ -112,7 +130,7 @@ def train_vae(
     DivergenceError
         A loss is not finite; the message names the epoch, the loss and what to change.
     """
-    run = _Run(model, rows, plan)
+    run = _Run(model, rows, plan, only)
     with few_threads(run.batch * model.n_members * model.widest, run.device):
         return run.train(on_epoch)
 
@@ -120,20 +138,26 @@ def train_vae(
 class _Run:
     """State of one training run."""
 
-    def __init__(self, model: VAE, rows: EncodedBatch, plan: TrainingPlan) -> None:
+    def __init__(self, model: VAE, rows: EncodedBatch, plan: TrainingPlan, only: Tensor | None) -> None:
         self.model, self.plan = model, plan
         self.device = model.heads.weight.device
         self.random = torch.Generator(self.device).manual_seed(plan.seed)
-        self.rows, self.held_out = _split(rows, plan, self.device)
-        self.batch = min(plan.batch_size, len(self.rows))
-        self.steps = max(math.ceil(len(self.rows) / self.batch), plan.min_steps_an_epoch)
-        self.epochs = min(plan.max_epochs, max(math.ceil(plan.max_steps / self.steps), 1))
+        self.order = torch.Generator().manual_seed(plan.seed)
+        self.rows = rows.to(self.device)
+        learned, held_out = _split(len(rows), plan)
+        self.held_out = self.rows.each(lambda tensor: tensor[held_out.to(self.device)])
+        self.learned = [
+            learned if only is None else learned[only[k][learned]] for k in range(model.n_members)
+        ]
+        self.batch = min(plan.batch_size, min(map(len, self.learned)))
+        self.steps, self.epochs = plan.lengths(len(rows))
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), fused=self.device.type != "mps"
         )
         self.hideable = torch.tensor(
             [share is None for share in model.layout.null_priors], device=self.device, dtype=torch.bool
         )
+        self.hides = plan.masking > 0 and (bool(self.hideable.any()) or bool(model.layout.code_sizes))
         self.done = 0
 
     def train(self, on_epoch: Callable[[EpochRecord, int], None] | None) -> list[EpochRecord]:
@@ -145,9 +169,10 @@ class _Run:
                 on_epoch(history[-1], self.epochs)
             if history[-1].validation_loss < best:
                 best, best_state = history[-1].validation_loss, _snapshot(self.model)
-            elif _stale(history, self.plan.patience):
+            elif self.plan.patience is not None and _stale(history, self.plan.patience):
                 break
-        self.model.load_state_dict(best_state)
+        if self.plan.patience is not None:
+            self.model.load_state_dict(best_state)
         return history
 
     def _epoch(self, epoch: int) -> EpochRecord:
@@ -160,28 +185,35 @@ class _Run:
         loss, reconstruction, kl = (sums / self.steps).tolist()
         validation = evaluate(self.model, self.held_out, self.plan.beta)
         _refuse_divergence(epoch, loss, validation, self.plan.learning_rate)
-        return EpochRecord(epoch, loss, reconstruction, kl, validation, self._beta(), self._rate())
+        return EpochRecord(
+            epoch, loss, reconstruction, kl, validation, self._beta(), self._rate(), self.plan.phase
+        )
 
-    def _step(self, batch: EncodedBatch) -> Tensor:
+    def _step(self, rows: EncodedBatch) -> Tensor:
         """One step of Adam; returns loss, reconstruction and divergence of the batch [3]."""
+        batch = self.model.view(rows)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         shape = (self.model.n_members, len(batch), self.model.latent_dim)
         noise = torch.randn(shape, generator=self.random, device=self.device)
         latent, decoded = self.model(self._masked(batch), noise)
-        reconstruction = column_losses(batch, decoded, self.model.layout).sum(dim=-1).mean(dim=-1)
-        kl = kl_divergence(latent).mean(dim=-1)
-        loss = reconstruction + self._beta() * kl  # [k]
+        losses = column_losses(batch, decoded, self.model.layout, self.plan.variance_weight)
+        reconstruction, kl = losses.sum(dim=-1), kl_divergence(latent)
+        loss = self._kept(reconstruction + self._beta() * kl).mean(dim=-1)  # [k]
         self.optimizer.zero_grad(set_to_none=True)
         loss.sum().backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0 * self.model.n_members)
         self.optimizer.step()
         self.done += 1
         return torch.stack([loss.mean(), reconstruction.mean(), kl.mean()]).detach()
 
+    def _kept(self, losses: Tensor) -> Tensor:
+        """The losses [k, n] of the rows that the step learns from [k, kept]."""
+        kept = max(losses.shape[-1] - int(losses.shape[-1] * self.plan.trim), 1)
+        return losses.topk(kept, dim=-1, largest=False).values if self.plan.trim else losses
+
     def _masked(self, batch: EncodedBatch) -> EncodedBatch:
         """The batch with random cells hidden from the encoder."""
-        if self.plan.masking == 0:
+        if not self.hides:
             return batch
         measured = self._coins(batch.present.shape) & self.hideable
         return hide(batch, self.model, measured, self._coins(batch.codes.shape))
@@ -191,16 +223,21 @@ class _Run:
 
     def _order(self) -> Tensor:
         """Row numbers for each member's steps of one epoch [k, steps * batch]."""
-        wanted, n = self.steps * self.batch, len(self.rows)
-        rounds = math.ceil(wanted / n)
-        draws = torch.rand((self.model.n_members, rounds, n), generator=self.random, device=self.device)
-        return draws.argsort(dim=-1).flatten(start_dim=1)[:, :wanted]
+        return torch.stack([self._drawn(rows) for rows in self.learned]).to(self.device)
+
+    def _drawn(self, rows: Tensor) -> Tensor:
+        """Row numbers for one member's steps, each row once before any comes again [steps * batch]."""
+        wanted = self.steps * self.batch
+        rounds = math.ceil(wanted / len(rows))
+        turns = [rows[torch.randperm(len(rows), generator=self.order)] for _ in range(rounds)]
+        return torch.cat(turns)[:wanted]
 
     def _progress(self) -> float:
         return self.done / (self.steps * self.epochs)
 
     def _beta(self) -> float:
-        return self.plan.beta * min(1.0, self._progress() / max(self.plan.warm_up, 1e-9))
+        warm = min(1.0, self._progress() / self.plan.warm_up) if self.plan.warm_up else 1.0
+        return self.plan.beta * warm
 
     def _rate(self) -> float:
         return self.plan.learning_rate * min(1.0, 2.0 * (1.0 - self._progress()) + 0.02)
@@ -219,17 +256,21 @@ def hide(batch: EncodedBatch, model: VAE, measured: Tensor, categorical: Tensor)
         bits=batch.bits * kept[..., list(model.layout.bit_columns)],
         present=batch.present * kept,
         codes=torch.where(categorical, UNSEEN, batch.codes),
+        within=batch.within,
     )
 
 
-def _split(rows: EncodedBatch, plan: TrainingPlan, device: torch.device) -> tuple[EncodedBatch, EncodedBatch]:
-    """Training and held-out rows on the device; very small tables are held against themselves."""
-    on_device = rows.to(device)
-    held_out = min(int(len(rows) * plan.validation_share), 10_000)
-    if held_out < 5:
-        return on_device, on_device
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(plan.seed)).to(device)
-    return on_device.each(lambda t: t[order[held_out:]]), on_device.each(lambda t: t[order[:held_out]])
+def _split(rows: int, plan: TrainingPlan) -> tuple[Tensor, Tensor]:
+    """Numbers of the rows to learn from and of those held out; small tables are held against themselves."""
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(plan.seed))
+    if rows < plan.fewest_to_split:
+        return order, order
+    held_out = _held_out(rows, plan)
+    return order[held_out:], order[:held_out]
+
+
+def _held_out(rows: int, plan: TrainingPlan) -> int:
+    return min(int(rows * plan.validation_share), 10_000)
 
 
 @torch.no_grad()
@@ -238,7 +279,7 @@ def evaluate(model: VAE, rows: EncodedBatch, beta: float) -> float:
     model.eval()
     total = 0.0
     for start in range(0, len(rows), EVALUATION_BLOCK):
-        block = rows.each(lambda tensor, at=start: tensor[at : at + EVALUATION_BLOCK])  # type: ignore[misc]
+        block = model.view(rows.each(lambda tensor, at=start: tensor[at : at + EVALUATION_BLOCK]))  # type: ignore[misc]
         latent = model.encode(block)
         losses = column_losses(block, model.decode(latent.mean), model.layout).sum(dim=-1)
         total += float((losses + beta * kl_divergence(latent)).mean(dim=0).sum())

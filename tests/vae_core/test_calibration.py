@@ -94,6 +94,52 @@ def test_equal_scores_have_no_tail() -> None:
     assert calibration.p_values(np.array([2.0])).tolist() == [1.0]
 
 
+def test_rank_p_values_are_those_of_the_ranks_beyond_the_tail_too() -> None:
+    """Beyond all calibration rows a rank says one in n + 1, however far out the score is."""
+    calibration = Calibration.of(draw(10_000, 0))
+
+    p_values = calibration.rank_p_values(np.array([-100.0, 100.0, 1e9]))
+
+    np.testing.assert_allclose(p_values, [1.0, 1 / 10_001, 1 / 10_001])
+
+
+def test_rank_p_values_of_thinned_scores_are_never_too_small() -> None:
+    """What was thinned out is counted as more anomalous: p-values err upwards, by less than a rank kept."""
+    scores = draw(220_000, 0)
+    calibration = Calibration.of(scores)
+    fresh = draw(2000, 1)
+
+    exact = (np.array([np.sum(scores >= score) for score in fresh]) + 1) / (scores.size + 1)
+    over = calibration.rank_p_values(fresh) - exact
+
+    assert over.min() >= -1e-12
+    assert over.max() < 5 / scores.size
+
+
+def test_false_discoveries_stay_within_the_rate_asked_for() -> None:
+    """200 nights, each with calibration rows of its own; exact null and anomalous scores.
+
+    By ranks the mean share of false discoveries is at most q plus two standard errors, and the anomalies,
+    6 standard deviations out, are found.
+    """
+    for q in (0.05, 0.1, 0.2):
+        wrong, found = np.array([_night(seed, q) for seed in range(200)]).T
+
+        assert wrong.mean() <= q + 2 * wrong.std() / np.sqrt(wrong.size)
+        assert found.mean() > 0.95
+
+
+def _night(seed: int, q: float) -> tuple[float, float]:
+    """Share of false discoveries, and of anomalies found, among 1,000 rows with 10 anomalies."""
+    random = np.random.default_rng(seed)
+    calibration = Calibration.of(random.normal(size=5000))
+    scores = random.normal(size=1000)
+    scores[:10] += 6.0
+    p_values = calibration.rank_p_values(scores)
+    selected = p_values <= benjamini_hochberg(p_values, q)
+    return selected[10:].sum() / max(selected.sum(), 1), selected[:10].mean()
+
+
 def test_no_rows_cannot_calibrate() -> None:
     """Calibrating on nothing is refused with a remedy."""
     with pytest.raises(DataError, match="at least one calibration row"):

@@ -183,7 +183,7 @@ def test_null_unseen_and_rare_values_have_codes_of_their_own() -> None:
     """Null, never seen, seen but rare, and each common value are told apart."""
     codec = CategoryCodec.fit("c", chunked(["a"] * 5 + ["b"] * 3 + ["z", None]), limit=2)
 
-    codes = codec.encode(pa.array([None, "new", "z", "a", "b"]))
+    codes, _ = codec.encode(pa.array([None, "new", "z", "a", "b"]))
 
     assert codes.tolist() == [NULL, UNSEEN, RARE, RESERVED, RESERVED + 1]
 
@@ -208,7 +208,33 @@ def test_values_too_long_to_remember_count_as_new_ones() -> None:
 
     assert codec.vocabulary == ("a",)
     assert codec.unseen == pytest.approx(prior(40, 100))
-    assert codec.encode(pa.array(["x" * 300])).tolist() == [UNSEEN]
+    assert codec.encode(pa.array(["x" * 300]))[0].tolist() == [UNSEEN]
+
+
+def test_the_rarer_a_value_the_more_it_costs() -> None:
+    """Values that share the code of rare ones cost by their counts, a new one more than one seen once."""
+    words = ["a"] * 500 + ["b"] * 400 + ["c"] * 50 + ["d"]
+    codec = CategoryCodec.fit("c", chunked(words), limit=2)
+
+    _, within = codec.encode(pa.array(["a", "c", "d", "new", None]))
+
+    np.testing.assert_allclose(within[[0, 1, 4]], [0, np.log(52 / 50), 0], atol=1e-6)
+    assert within[2] == pytest.approx(np.log(52))
+    codes, _ = codec.encode(pa.array(["d", "new"]))
+    rare, new = np.log(1 / codec.rare) + within[2], np.log(1 / codec.unseen) + within[3]
+    assert codes.tolist() == [RARE, UNSEEN]
+    assert new > rare
+
+
+def test_a_new_value_costs_less_where_new_ones_come_daily() -> None:
+    """The same number of rows, none seen once or many: the closed column is surprised more."""
+    closed = CategoryCodec.fit("c", chunked(["a", "b"] * 500), limit=64)
+    opened = CategoryCodec.fit("c", chunked(["a"] * 900 + [f"n{i}" for i in range(100)]), limit=64)
+
+    def cost(codec: CategoryCodec) -> float:
+        return float(np.log(1 / codec.unseen) + codec.encode(pa.array(["new"]))[1][0])
+
+    assert cost(closed) > cost(opened) + 5
 
 
 def test_vocabulary_is_bounded() -> None:

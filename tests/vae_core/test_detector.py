@@ -88,6 +88,36 @@ def test_calibration_takes_thresholds_and_p_values_from_held_out_rows(
     assert np.mean(calibrated.predict(fresh) == -1) == pytest.approx(0.01, abs=0.005)
 
 
+def test_confirmed_anomalies_are_left_out_of_the_calibration(
+    tmp_path: Path, detector: VAEDetector, fresh: pa.Table
+) -> None:
+    """Rows known to be anomalies do not count as usual; how many they were is stored with the model."""
+    detector.save(tmp_path / "fitted")
+    confirmed = np.arange(fresh.num_rows) < 100
+    calibrated = VAEDetector.load(tmp_path / "fitted").calibrate(fresh, confirmed=confirmed)
+    calibrated.save(tmp_path / "calibrated")
+
+    loaded = VAEDetector.load(tmp_path / "calibrated")
+
+    others = np.sort(-detector.score_samples(fresh.slice(100)))
+    np.testing.assert_allclose(loaded.calibration_.scores, others, atol=1e-5)
+    assert (loaded.calibration_.rows, loaded.calibration_.confirmed) == (fresh.num_rows - 100, 100)
+    assert loaded.calibration_.contamination == calibrated.calibration_.contamination
+    assert loaded.calibration_.held_out
+    assert not detector.calibration_.held_out
+
+
+@pytest.mark.parametrize("confirmed", [[True], [1] * 1500, "all"])
+def test_confirmed_anomalies_are_a_mask_of_the_rows(
+    tmp_path: Path, detector: VAEDetector, fresh: pa.Table, confirmed: object
+) -> None:
+    """Anything but one boolean a row is refused."""
+    detector.save(tmp_path)
+
+    with pytest.raises(ValueError, match="confirmed must be booleans, one for each of 1500 rows"):
+        VAEDetector.load(tmp_path).calibrate(fresh, confirmed=confirmed)  # type: ignore[arg-type]
+
+
 def test_p_values_of_fresh_rows_are_uniform(tmp_path: Path, detector: VAEDetector, table_of: object) -> None:
     """Calibrated on held-out rows, p-values of fresh ones are uniform."""
     detector.save(tmp_path)

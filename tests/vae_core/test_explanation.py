@@ -8,7 +8,7 @@ import pytest
 
 from vae_core import Reason, VAEDetector
 from vae_core.expectation import expect
-from vae_core.explanation import reasons, shown
+from vae_core.explanation import View, shares, shown
 
 
 def with_cell(table: pa.Table, name: str, value: object) -> pa.Table:
@@ -78,14 +78,11 @@ def test_usual_values_that_do_not_go_together_are_a_combination(
 def test_a_number_is_odd_by_itself_beyond_two_deviations(
     detector: VAEDetector, table: pa.Table, value: float, kind: str
 ) -> None:
-    """Where all loss lies on one number, its distance from the mean tells value from combination."""
+    """A number's distance from the mean tells value from combination."""
     row = with_cell(table, "discount", value)
     expectation = expect(detector.model_, detector.encoder_, detector.encoder_.encode(row))
-    losses = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 5.0]])
 
-    [[reason]] = reasons(detector.encoder_, row, losses, np.zeros(6), expectation)
-
-    assert (reason.column, reason.kind, reason.share) == ("discount", kind, 1.0)
+    assert View(detector.encoder_.codecs[5], row, expectation).reason(0, 1.0).kind == kind
 
 
 @pytest.mark.parametrize(("rare", "kind"), [(4, "value"), (500, "combination")])
@@ -93,18 +90,46 @@ def test_a_truth_value_is_odd_by_itself_where_it_is_rare(rare: int, kind: str) -
     """A truth value of few rows is odd by itself; one of many is a combination."""
     table = pa.table({"b": [True] * rare + [False] * (1000 - rare)})
     detector = VAEDetector(random_state=0, max_epochs=1, n_members=1).fit(table)
-    detector.usual_losses_ = np.zeros(1)
+    detector.usual_losses_ = np.zeros(1)  # so that the commoner value has a reason too
 
     assert first_reason(detector, table.slice(0, 1)).kind == kind
 
 
 def test_shares_add_up_to_one_at_most(detector: VAEDetector, fresh: pa.Table) -> None:
-    """Shares are positive, fall from reason to reason, and sum to 1 at most."""
+    """Shares are positive and sum to 1 at most, and no column is named twice."""
     for found in detector.explain(fresh.slice(0, 200)):
-        shares = [reason.share for reason in found]
-        assert shares == sorted(shares, reverse=True)
-        assert all(share > 0 for share in shares)
-        assert sum(shares) <= 1 + 1e-9
+        assert all(reason.share > 0 for reason in found)
+        assert sum(reason.share for reason in found) <= 1 + 1e-9
+        assert len({reason.column for reason in found}) == len(found)
+
+
+def test_a_share_is_what_the_repair_takes_off_the_excess() -> None:
+    """Of 10 nats above the usual, repairs of 8 and 1 are 0.8 and 0.1; what helps nothing has no share."""
+    falls = np.array([[8.0, 1.0, -1.0], [8.0, 0.01, 1.0], [-1.0, 2.0, 0.0]])
+
+    found = shares(falls, np.array([10.0, 10.0, 10.0]))
+
+    np.testing.assert_allclose(found, [[0.8, 0.1, 0.0], [0.8, 0.0, 0.0], [0.0, 0.0, 0.0]])
+
+
+def test_shares_of_a_row_repaired_beyond_the_usual_sum_to_one() -> None:
+    """Where repairs take away more than the excess, shares are of what they take away."""
+    np.testing.assert_allclose(shares(np.array([[6.0, 2.0]]), np.array([4.0])), [[0.75, 0.25]])
+
+
+def test_reasons_depend_on_the_row_alone(detector: VAEDetector, fresh: pa.Table) -> None:
+    """A row has the same reasons by itself as among others, and in whatever order."""
+    rows = pa.concat_tables([with_cell(fresh.slice(i), "shop", "west") for i in range(70)])
+
+    together = detector.explain(rows)
+
+    assert detector.explain(rows.slice(65, 1)) == together[65:66]
+    assert detector.explain(rows.take(pa.array(range(69, -1, -1)))) == together[::-1]
+
+
+def test_no_rows_have_no_reasons(detector: VAEDetector, fresh: pa.Table) -> None:
+    """An empty table is explained by an empty list."""
+    assert detector.explain(fresh.slice(0, 0)) == []
 
 
 def test_no_more_reasons_than_asked_for(detector: VAEDetector, fresh: pa.Table) -> None:
@@ -112,11 +137,19 @@ def test_no_more_reasons_than_asked_for(detector: VAEDetector, fresh: pa.Table) 
     assert max(len(found) for found in detector.explain(fresh.slice(0, 50), top=1)) == 1
 
 
-def test_a_reason_reads_as_a_phrase() -> None:
-    """A reason's text names column, value and expectation."""
-    reason = Reason("fare", "out_of_support", "900", "about 12", 0.8)
-
-    assert str(reason) == "fare 900, expected about 12"
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("value", "fare is 900, expected about 12"),
+        ("combination", "fare is 900, which does not go with the rest of the row: expected about 12"),
+        ("unseen_category", "fare is 900, a value never seen: expected about 12"),
+        ("unexpected_null", "fare is 900, though rows like this have a value: expected about 12"),
+        ("out_of_support", "fare is 900, beyond all values of training: expected about 12"),
+    ],
+)
+def test_a_reason_reads_as_a_sentence(kind: str, sentence: str) -> None:
+    """A reason's text names column and value, what is odd about it, and what was expected."""
+    assert str(Reason("fare", kind, "900", "about 12", 0.8)) == sentence
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from vae_core.losses import (
     elbo,
     gaussian_nll,
     kl_divergence,
+    log_importance,
 )
 from vae_core.modules import Latent
 
@@ -87,6 +88,16 @@ def test_divergence_is_that_of_torch() -> None:
     expected = d.kl_divergence(posterior, prior).sum(dim=-1)
 
     torch.testing.assert_close(kl_divergence(Latent(mean, log_variance)), expected)
+
+
+def test_importance_is_the_ratio_of_torch_s_densities() -> None:
+    """The importance of a latent is ln of its prior density less ln of its posterior density."""
+    mean, log_variance, z = torch.randn(3, 1, 20, 4, generator=torch.Generator().manual_seed(0))
+    posterior, prior = d.Normal(mean, torch.exp(0.5 * log_variance)), d.Normal(0.0, 1.0)
+
+    expected = (prior.log_prob(z) - posterior.log_prob(z)).sum(dim=-1)
+
+    torch.testing.assert_close(log_importance(Latent(mean, log_variance), z), expected)
 
 
 def test_divergence_of_the_prior_from_itself_is_zero() -> None:

@@ -1,5 +1,7 @@
 """The network's shapes and members."""
 
+import dataclasses
+
 import pyarrow as pa
 import torch
 
@@ -52,12 +54,22 @@ def test_deviations_never_fall_below_the_least(table: pa.Table) -> None:
     assert torch.exp(0.5 * decoded.log_variance).min() >= 0.05 * (1 - 1e-5)
 
 
+def test_without_a_least_deviation_all_are_one(table: pa.Table) -> None:
+    """A decoder told no ``min_scale`` holds no variances: whatever the latent, they are 1."""
+    encoder, _ = encoded(table)
+    model = VAE(encoder.layout, (16,), 3, min_scale=None)
+
+    decoded = model.decode(1e6 * torch.randn(1, 50, 3, generator=torch.Generator().manual_seed(0)))
+
+    assert torch.equal(decoded.log_variance, torch.zeros_like(decoded.mean))
+
+
 def test_the_encoder_does_not_see_hidden_bits(table: pa.Table) -> None:
     """An absent truth value looks the same whichever bit stands there."""
     encoder, rows = encoded(table)
     model = VAE(encoder.layout, (16,), 3)
-    absent = EncodedBatch(rows.numbers, rows.bits, torch.zeros_like(rows.present), rows.codes)
+    absent = dataclasses.replace(rows, present=torch.zeros_like(rows.present))
 
-    flipped = EncodedBatch(absent.numbers, 1 - absent.bits, absent.present, absent.codes)
+    flipped = dataclasses.replace(absent, bits=1 - absent.bits)
 
     assert torch.equal(model.encode(absent).mean, model.encode(flipped).mean)

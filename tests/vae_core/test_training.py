@@ -10,10 +10,11 @@ import torch
 from vae_core import DivergenceError, TableSchema
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.modules import VAE
+from vae_core.scoring import row_losses
 from vae_core.training import EpochRecord, TrainingPlan, choose_device, evaluate, hide, train_vae
 from vae_core.training import _split as split
 
-PLAN = TrainingPlan(batch_size=32, max_epochs=8, min_steps_an_epoch=1)
+PLAN = TrainingPlan(batch_size=32, max_epochs=8, min_steps_an_epoch=1, fewest_to_split=5)
 
 
 def noise(rows: int = 300) -> tuple[VAE, EncodedBatch]:
@@ -34,17 +35,68 @@ def test_training_lowers_the_loss(table: pa.Table) -> None:
     assert history[-1].validation_loss < before - 1
 
 
-def test_the_best_epoch_is_restored() -> None:
+def test_patience_restores_the_best_epoch() -> None:
     """The weights left in the model are those of the epoch with the least validation loss."""
     model, rows = noise()
-    plan = dataclasses.replace(PLAN, learning_rate=0.05, max_epochs=40)
+    plan = dataclasses.replace(PLAN, learning_rate=0.2, max_epochs=40, patience=40)
 
     history = train_vae(model, rows, plan)
 
     losses = [record.validation_loss for record in history]
-    _, held_out = split(rows, plan, torch.device("cpu"))
     assert losses[-1] > min(losses)
-    assert evaluate(model, held_out, plan.beta) == pytest.approx(min(losses), rel=1e-6)
+    assert evaluate(model, kept(rows, split(len(rows), plan)[1]), plan.beta) == pytest.approx(
+        min(losses), rel=1e-6
+    )
+
+
+def kept(rows: EncodedBatch, places: torch.Tensor) -> EncodedBatch:
+    """Return some of the rows, by number."""
+    return rows.each(lambda tensor: tensor[places])
+
+
+def test_without_patience_training_runs_to_its_end() -> None:
+    """All epochs are run, and the weights are those of the last one."""
+    model, rows = noise()
+    plan = dataclasses.replace(PLAN, learning_rate=0.05, max_epochs=20)
+
+    history = train_vae(model, rows, plan)
+
+    held_out = kept(rows, split(len(rows), plan)[1])
+    assert len(history) == 20
+    assert evaluate(model, held_out, plan.beta) == pytest.approx(history[-1].validation_loss, rel=1e-6)
+
+
+def test_trimming_does_not_learn_from_the_worst_rows() -> None:
+    """With a fifth of each batch left out, a tenth of the rows far away stays badly explained."""
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(size=(900, 4)), random.normal(3.5, 0.1, size=(100, 4))])
+    table = pa.table({name: values[:, i] for i, name in enumerate("abcd")})
+    encoder = TableEncoder(TableSchema.infer(table)).fit(table)
+    rows = encoder.encode(table)
+
+    def far_loss(trim: float) -> float:
+        model = VAE(encoder.layout, (32,), latent_dim=3, seed=1)
+        train_vae(model, rows, dataclasses.replace(PLAN, max_epochs=20, trim=trim))
+        return evaluate(model, kept(rows, torch.arange(900, 1000)), 0.0)
+
+    assert far_loss(0.2) > far_loss(0.0) + 5
+
+
+def test_members_learn_from_the_rows_they_are_given() -> None:
+    """A member that is kept from the second half of the rows explains it worse than one that is not."""
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(-2, 0.3, size=(300, 3)), random.normal(2, 0.3, size=(300, 3))])
+    table = pa.table({name: values[:, i] for i, name in enumerate("abc")})
+    encoder = TableEncoder(TableSchema.infer(table)).fit(table)
+    rows = encoder.encode(table)
+    model = VAE(encoder.layout, (32,), latent_dim=3, n_members=2, seed=1)
+    only = torch.ones((2, 600), dtype=torch.bool)
+    only[0, 300:] = False
+
+    train_vae(model, rows, PLAN, only=only)
+
+    whole, half = row_losses(model, rows).members[:, 300:].mean(axis=1)[[1, 0]]
+    assert half > whole + 5
 
 
 def test_training_ends_when_patience_does() -> None:
@@ -92,6 +144,18 @@ def test_the_weight_of_the_divergence_is_warmed_up() -> None:
     assert history[-1].learning_rate < PLAN.learning_rate / 10
 
 
+def test_without_warm_up_all_of_the_divergence_counts_from_the_first_step() -> None:
+    """No warm-up trains otherwise than one of a single step."""
+    (one, rows), (other, _) = noise(), noise()
+    plan = dataclasses.replace(PLAN, warm_up=0.0, max_epochs=1, max_steps=1)
+
+    (record,) = train_vae(one, rows, plan)
+    train_vae(other, rows, dataclasses.replace(plan, warm_up=0.01))
+
+    assert record.beta == PLAN.beta
+    assert not torch.equal(one.posterior.weight, other.posterior.weight)
+
+
 def test_divergence_names_the_epoch_and_the_remedy() -> None:
     """Training that leaves the finite numbers says in which epoch, and what to change."""
     model, rows = noise()
@@ -112,13 +176,17 @@ def test_each_epoch_is_reported() -> None:
 
 def test_held_out_rows_are_not_trained_on() -> None:
     """A tenth of the rows is held out, and no row is on both sides."""
-    _, rows = noise()
+    training, held_out = split(300, PLAN)
 
-    training, held_out = split(rows, PLAN, torch.device("cpu"))
-
-    both = torch.cat([training.numbers, held_out.numbers])
     assert (len(training), len(held_out)) == (270, 30)
-    assert torch.equal(both.sort(dim=0).values, rows.numbers.sort(dim=0).values)
+    assert torch.cat([training, held_out]).sort().values.tolist() == list(range(300))
+
+
+def test_small_tables_are_held_against_themselves() -> None:
+    """Below the fewest rows to split, all rows are learned from and all measure the validation loss."""
+    training, held_out = split(300, TrainingPlan())
+
+    assert sorted(training.tolist()) == sorted(held_out.tolist()) == list(range(300))
 
 
 def test_hidden_cells_look_absent(table: pa.Table) -> None:

@@ -1,0 +1,98 @@
+"""The ensemble: which members learn from what."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from vae_core import VAEDetector
+from vae_core.ensemble import MANY, Members
+from vae_core.modules import VAE
+
+
+@pytest.fixture(scope="module")
+def contaminated() -> pa.Table:
+    """Return 1,500 ordinary rows, then 100 that lie together elsewhere."""
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(size=(1500, 5)), random.normal(4.0, 0.2, size=(100, 5))])
+    return pa.table({name: values[:, i] for i, name in enumerate("abcde")})
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 8, 20])
+@pytest.mark.parametrize("training_data", ["auto", "clean", "contaminated"])
+def test_members_add_up(total: int, training_data: str) -> None:
+    """Whatever the training rows are taken for, there are as many members as were asked for."""
+    members = Members.of(total, training_data, 1000)
+
+    assert members.trimmed + members.every + members.kept == total
+
+
+def test_clean_rows_and_very_many_rows_are_not_trimmed() -> None:
+    """All members learn from all rows, unless it is said that these are contaminated."""
+    assert Members.of(8, "clean", 100) == Members.of(8, "auto", MANY) == Members(0, 8, 0)
+    assert Members.of(8, "contaminated", MANY).every == 0
+
+
+def test_self_cleaning_sets_a_cluster_of_anomalies_aside(contaminated: pa.Table) -> None:
+    """The far cluster is set aside, told by row numbers, and scores above all other rows."""
+    detector = VAEDetector(random_state=0).fit(contaminated)
+
+    assert np.mean(detector.set_aside_ >= 1500) > 0.7
+    assert len(detector.set_aside_) >= 90
+    scores = detector.score_samples(contaminated)
+    assert scores[1500:].max() < np.quantile(scores[:1500], 0.05)
+
+
+def test_training_data_called_clean_is_learned_whole(contaminated: pa.Table) -> None:
+    """Nothing is set aside, no epoch is trimmed, and the cluster counts as ordinary sooner."""
+    clean = VAEDetector(training_data="clean", random_state=0).fit(contaminated)
+    auto = VAEDetector(random_state=0).fit(contaminated)
+
+    assert not len(clean.set_aside_)
+    assert {record.phase for record in clean.history_} == {"all"}
+    assert {record.phase for record in auto.history_} == {"trimmed", "all"}
+    rank = [np.mean(np.argsort(np.argsort(d.score_samples(contaminated)))[1500:]) for d in (auto, clean)]
+    assert rank[0] < rank[1]
+
+
+def test_epochs_are_numbered_through_all_phases(contaminated: pa.Table) -> None:
+    """The callback hears every epoch once, in order, and from the first on how many there will be."""
+    heard: list[tuple[int, int]] = []
+
+    detector = VAEDetector(random_state=0, max_epochs=4).fit(
+        contaminated, on_epoch=lambda record, total: heard.append((record.epoch, total))
+    )
+
+    assert heard == [(epoch, 8) for epoch in range(1, 9)]
+    assert [record.epoch for record in detector.history_] == list(range(1, 9))
+
+
+def test_joined_members_are_what_they_were(contaminated: pa.Table) -> None:
+    """One model of two models' members gives each member's output unchanged."""
+    detector = VAEDetector(random_state=0, max_epochs=1).fit(contaminated)
+    rows = detector.encoder_.encode(contaminated.slice(0, 64))
+    parts = [
+        VAE(detector.encoder_.layout, (16,), 3, members, 0.05, seed) for members, seed in ((2, 1), (1, 2))
+    ]
+
+    whole = VAE.joined(parts)
+
+    assert whole.n_members == 3
+    assert whole.linear.flatten().tolist() == [False, True, False]
+    together = whole.encode(whole.view(rows)).mean
+    apart = torch.cat([part.encode(part.view(rows)).mean for part in parts])
+    torch.testing.assert_close(together, apart)
+
+
+def test_linear_members_see_far_values_farther(contaminated: pa.Table) -> None:
+    """The view is the encoder's own number for one member and standard deviations for the next, and back."""
+    detector = VAEDetector(random_state=0, max_epochs=1).fit(contaminated)
+    far = pa.table({name: [50.0, -3.0] for name in "abcde"})
+    rows = detector.encoder_.encode(far)
+
+    seen = detector.model_.view(rows).numbers
+
+    assert torch.equal(seen[0], rows.numbers)
+    assert (seen[1, 0] > 2 * seen[0, 0]).all()
+    assert torch.equal(seen[1, 1], seen[0, 1])  # within four standard deviations both are linear
+    torch.testing.assert_close(detector.model_.compressed(seen), rows.numbers.expand_as(seen))

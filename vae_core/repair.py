@@ -1,0 +1,152 @@
+"""Repairs: which cells, replaced by what the model expects given the others, make a row usual again.
+
+A wrong cell spoils what the model says of the cells beside it, so losses alone smear over the columns.
+Here each suspect cell of a row is hidden, replaced by what is expected in its place, and the row is scored
+again: the cell whose repair takes most loss away is to blame. The next one is sought on the repaired row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vae_core.columns import UNSEEN
+from vae_core.encoding import EncodedBatch, Layout, TableEncoder
+from vae_core.expectation import Expectation, expect
+from vae_core.modules import VAE
+from vae_core.scoring import BLOCK, row_losses
+from vae_core.training import hide
+
+__all__ = ["SUSPECTS", "Repair", "Repairer"]
+
+SUSPECTS = 16  # columns of a row that are tried: those with the largest losses above their usual
+ROUNDS = (
+    3  # a repaired cell is shown and expected anew: numbers are seldom hidden in training, few are copied
+)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One repaired cell a row.
+
+    Shape
+    -----
+    columns: int64 [n], the cell of each row, as a place among the features
+    falls:   float64 [n], nats that the row's reconstruction loss falls by
+    expectation: of n rows, with the cell replaced
+    """
+
+    columns: Ints
+    falls: Floats
+    expectation: Expectation
+
+
+@dataclass(frozen=True)
+class Repairer:
+    """Finds the cells to blame.
+
+    Parameters
+    ----------
+    model, encoder
+        Fitted.
+    usual
+        Median loss of each column in training [c], nats: what a repaired cell costs.
+    """
+
+    model: VAE
+    encoder: TableEncoder
+    usual: Floats
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows whose variants fill one block."""
+        return max(BLOCK // min(SUSPECTS, len(self.usual)), 1)
+
+    def repairs(self, rows: EncodedBatch) -> Iterator[Repair]:
+        """The cell to blame in each row, then the next one with that repaired, once a column at most."""
+        over, each = self.over(rows), np.arange(len(rows))
+        repaired = np.zeros(over.shape, dtype=np.bool_)
+        while not repaired.all():
+            columns = self._suspects(over, repaired)
+            after, shown, expectation = self._tried(rows, columns, repaired)
+            falls = over.sum(axis=1, keepdims=True) - after.sum(axis=1).reshape(columns.shape)
+            best = falls.argmax(axis=1)
+            chosen = each * columns.shape[1] + best
+            rows, over = shown.each(lambda tensor, at=chosen: tensor[at]), after[chosen]  # type: ignore[misc]
+            repaired[each, columns[each, best]] = True
+            yield Repair(columns[each, best], falls[each, best], expectation.take(chosen))
+
+    def falls(self, rows: EncodedBatch, columns: Ints) -> Floats:
+        """Nats [n, k] that the repair of each of ``columns`` [n, k], by itself, takes off its row's loss."""
+        over = self.over(rows)
+        after, _, _ = self._tried(rows, columns, np.zeros(over.shape, dtype=np.bool_))
+        return np.asarray(over.sum(axis=1, keepdims=True) - after.sum(axis=1).reshape(columns.shape))
+
+    def over(self, rows: EncodedBatch) -> Floats:
+        """Loss of each cell above the usual of its column [n, c], nats."""
+        return np.asarray(row_losses(self.model, rows).columns - self.usual)
+
+    def _tried(
+        self, rows: EncodedBatch, columns: Ints, repaired: npt.NDArray[np.bool_]
+    ) -> tuple[Floats, EncodedBatch, Expectation]:
+        """The rows with each of ``columns`` [n, k] repaired, row by row, and what is expected of them.
+
+        Of each such row also the losses above the usual [n * k, c]; 0 where a cell is repaired.
+        """
+        k = columns.shape[1]
+        own = np.arange(len(self.usual)) == columns.reshape(-1, 1)
+        shown, expectation = self._repaired(rows.each(lambda tensor: tensor.repeat_interleave(k, 0)), own)
+        return np.where(repaired.repeat(k, axis=0) | own, 0.0, self.over(shown)), shown, expectation
+
+    @staticmethod
+    def _suspects(over: Floats, repaired: npt.NDArray[np.bool_]) -> Ints:
+        left = int((~repaired).sum(axis=1).min())
+        order = np.argsort(-np.where(repaired, -np.inf, over), axis=1, kind="stable")
+        return order[:, : min(SUSPECTS, left)]
+
+    def _repaired(self, rows: EncodedBatch, cells: npt.NDArray[np.bool_]) -> tuple[EncodedBatch, Expectation]:
+        """Rows with the cells [n, c] replaced by what is expected there, and what is expected of them."""
+        layout = self.encoder.layout
+        places = torch.from_numpy(cells[:, np.argsort(layout.order)])  # measured, then categorical
+        measured, categorical = places[:, : layout.n_measured], places[:, layout.n_measured :]
+        shown = hide(rows, self.model, measured, categorical)
+        for _ in range(ROUNDS):
+            expectation = expect(self.model, self.encoder, shown)
+            shown = _filled(rows, measured, categorical, expectation, layout)
+        return shown, expectation
+
+
+def _filled(
+    rows: EncodedBatch, measured: Tensor, categorical: Tensor, expectation: Expectation, layout: Layout
+) -> EncodedBatch:
+    """Rows whose cells [n, m] and [n, q] hold what is expected there."""
+    present = torch.where(measured, _like(expectation.nulls <= 0.5, rows.present), rows.present)
+    parts, bits = list(layout.part_columns), list(layout.bit_columns)
+    numbers = _like(expectation.mean, rows.numbers) * present[:, parts]
+    truth = _like(expectation.bits >= 0.5, rows.bits) * present[:, bits]
+    return replace(
+        rows,
+        numbers=torch.where(measured[:, parts], numbers, rows.numbers),
+        bits=torch.where(measured[:, bits], truth, rows.bits),
+        present=present,
+        codes=torch.where(categorical, _likeliest(expectation, rows.codes), rows.codes),
+    )
+
+
+def _like(array: npt.NDArray[np.generic], other: Tensor) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(other)
+
+
+def _likeliest(expectation: Expectation, codes: Tensor) -> Tensor:
+    """The likeliest code of each categorical cell [n, q]; never that of values unseen."""
+    known = [np.delete(chances, UNSEEN, axis=1).argmax(axis=1) for chances in expectation.categories]
+    found = [codes_ + (codes_ >= UNSEEN) for codes_ in known]
+    return torch.from_numpy(np.stack(found, axis=1)) if found else codes
