@@ -300,6 +300,8 @@ def _print_json(value: Any) -> None:
 
 
 def _say_training(report: dict[str, Any]) -> None:
+    from flows.decision import calibration_sentence
+
     model = report["model"]
     typer.echo(
         f"{report['pipeline']}: model {model['name']} version {model['version']} "
@@ -307,13 +309,15 @@ def _say_training(report: dict[str, Any]) -> None:
     )
     typer.echo(
         f"{report['rows_fitted']:,} rows fitted, {report['rows_calibrated']:,} held out, "
-        f"{report['rows_set_aside']:,} set aside; {report['epochs']} epochs, best {report['best_epoch']}; "
-        f"{report['seconds']} s"
+        f"{report['rows_set_aside']:,} set aside by rules, "
+        f"{report['rows_cleaned']:,} by self-cleaning; {report['epochs']} epochs; {report['seconds']} s"
     )
+    typer.echo(f"{calibration_sentence(report['calibration'])}.")
+    typer.echo(report["honesty"]["sentence"])
 
 
 def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
-    from flows.report import flags_table, night_line, top_flags
+    from flows.report import certification_text, flags_table, night_line, top_flags
 
     typer.echo(night_line(report))
     if report["status"] == "skipped":
@@ -323,6 +327,7 @@ def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
         typer.echo(
             f"{share:.1%} of the rows are flagged: the night as a whole is odd, or the model is out of date"
         )
+    typer.echo(certification_text(report))
     for one in report["files"]:
         if one["status"] == "scored" and one["reason"]:
             typer.echo(f"{one['path']}: {one['reason']}")

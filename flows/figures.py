@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["loss_curve", "night", "score_histogram"]
+__all__ = ["loss_curve", "night", "planted_errors", "score_histogram"]
 
 BLUE, RED, GREY, PALE, INK = "#2b6cb0", "#d1440c", "#8a94a0", "#dfe4ea", "#1f2933"
 WIDTH, HEIGHT, DPI = 9.0, 4.8, 140  # inches, inches, dots an inch
@@ -26,23 +26,25 @@ MAX_DOTS = 20_000  # ordinary rows of a night that are drawn; more only thicken 
 Floats = npt.NDArray[np.floating[Any]]
 
 
-def loss_curve(history: Sequence[Mapping[str, float]], path: Path) -> None:
+def loss_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw how training went: losses above, divergence and its weight below.
 
     Parameters
     ----------
     history
-        One record an epoch with ``epoch``, ``train_loss``, ``validation_loss``, ``train_kl`` (nats a
-        row) and ``beta``.
+        One record an epoch with ``epoch``, ``phase``, ``train_loss``, ``validation_loss``, ``train_kl``
+        (nats a row) and ``beta``.
     path
         PNG file to write.
     """
-    figure = _figure("Training", f"epochs: {len(history)}; the weights of the best one are kept")
+    trimmed = sum(record["phase"] == "trimmed" for record in history)
+    said = f"; in the first {trimmed}, members that leave out the worst rows" if trimmed else ""
+    figure = _figure("Training", f"epochs: {len(history)}{said}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     epochs = [record["epoch"] for record in history]
     _line(upper, epochs, history, "train_loss", "training rows", GREY)
     _line(upper, epochs, history, "validation_loss", "held-out rows", BLUE)
-    _mark_best(upper, history)
+    _mark_last(upper, history)
     _tidy(upper, y="loss, nats a row")
     upper.legend(frameon=False, loc="upper right")
     _divergence(lower, epochs, history)
@@ -56,12 +58,12 @@ def _line(
     axes.plot(epochs, values, color=colour, label=label, linewidth=1.8, marker="o", markersize=3)
 
 
-def _mark_best(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    """Ring the epoch with the lowest held-out loss."""
-    best = min(history, key=lambda record: record["validation_loss"])
-    at = (best["epoch"], best["validation_loss"])
+def _mark_last(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """Ring the epoch that training ended with."""
+    last = history[-1]
+    at = (last["epoch"], last["validation_loss"])
     axes.plot(*at, marker="o", markersize=9, markerfacecolor="none", markeredgecolor=RED, markeredgewidth=1.6)
-    text = f"best: {best['validation_loss']:.3g} in epoch {best['epoch']:.0f}"
+    text = f"{last['validation_loss']:.3g} at the end"
     axes.annotate(text, at, xytext=(0, 14), textcoords="offset points", color=RED, ha="right")
 
 
@@ -159,6 +161,39 @@ def _write_names(axes: Axes, scores: Floats, names: Mapping[int, str]) -> None:
                 "relpos": (0.0, 0.5),  # from the label's left edge: a line must not cut through other labels
             },
         )
+
+
+def planted_errors(
+    shares: Mapping[str, Mapping[str, float]], path: Path, *, planted: int, flagged: float
+) -> None:
+    """Draw which share of planted errors each method finds, a group of bars for each kind.
+
+    Parameters
+    ----------
+    shares
+        Kind -> method -> share found, 0 to 1; the first method is ours.
+    path
+        PNG file to write.
+    planted
+        Number of planted errors.
+    flagged
+        Share of clean rows that each method flags.
+    """
+    subtitle = f"{planted:,} planted errors; each method flags {flagged:.2%} of clean rows"
+    figure = _figure("Planted errors found", subtitle)
+    axes = figure.subplots()
+    kinds, methods = list(shares), list(next(iter(shares.values()), {}))
+    height = 0.8 / max(len(methods), 1)
+    for i, (method, colour) in enumerate(zip(methods, (BLUE, GREY, INK), strict=False)):
+        places = np.arange(len(kinds)) + (i - (len(methods) - 1) / 2) * height
+        axes.barh(places, [shares[kind][method] for kind in kinds], height, color=colour, label=method)
+    axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    _tidy(axes)
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="upper right", ncols=3)
+    figure.savefig(path)
 
 
 def _figure(title: str, subtitle: str) -> Figure:

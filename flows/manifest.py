@@ -10,7 +10,7 @@ import json
 from datetime import date as Date  # noqa: N812 (`date` is a key of the manifest)
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.errors import StoreError
 from flows.storage import Store
@@ -75,6 +75,8 @@ class Manifest(_Record):
     model: ManifestModel
     decision: dict[str, Any]
     certified: bool
+    not_certified: str | None = None
+    calibration: dict[str, Any] = Field(default_factory=dict)
     scored_at: str
     history: tuple[dict[str, Any], ...] = ()
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from flows import progress, results
 from flows.casts import CastPlan, common_schema, plan_casts
-from flows.decision import Decider
+from flows.decision import Decider, calibration_facts
 from flows.errors import InputError
 from flows.expectations import RowRule, bad_rows, row_rules
 from flows.manifest import Manifest, ManifestInput, ManifestModel, ManifestOutput, manifest_key
@@ -175,7 +175,7 @@ class Night:
             return
         cast = account.plan.apply(kept)
         scores = self.detector.score_batch(cast)
-        may = self.decider.candidates(scores.anomaly_score, scores.p_value)
+        may = self.decider.candidates(scores.anomaly_score)
         numbers = start + np.flatnonzero(good)
         account.scored += kept.num_rows
         added = self._added(account, scores, numbers)
@@ -332,7 +332,7 @@ class Night:
         return manifest
 
     def _manifest(self, outputs: list[ManifestOutput], before: Manifest | None) -> Manifest:
-        scored = [account for _, account in self._scored()]
+        scored, doubt = [account for _, account in self._scored()], self.decider.doubt()
         return Manifest(
             pipeline=self.pipeline.name,
             date=self.day,
@@ -348,7 +348,9 @@ class Night:
             pipeline_digest=self.pipeline.digest(),
             model=self.model,
             decision=self.pipeline.decision.model_dump(exclude_none=True),
-            certified=False,
+            certified=doubt is None,
+            not_certified=doubt,
+            calibration=calibration_facts(self.detector.calibration_),
             scored_at=self.scored_at.isoformat(timespec="seconds"),
             history=() if before is None else (*before.history, _past(before)),
         )

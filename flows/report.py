@@ -5,13 +5,22 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from flows.decision import calibration_sentence
 from flows.manifest import Manifest
 from flows.storage import Store
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
 
-__all__ = ["flags_table", "night_line", "night_markdown", "night_report", "reason_text", "top_flags"]
+__all__ = [
+    "certification_text",
+    "flags_table",
+    "night_line",
+    "night_markdown",
+    "night_report",
+    "reason_text",
+    "top_flags",
+]
 
 
 def night_report(
@@ -40,6 +49,8 @@ def night_report(
         "model": manifest.model.model_dump(),
         "decision": manifest.decision,
         "certified": manifest.certified,
+        "not_certified": manifest.not_certified,
+        "calibration": manifest.calibration,
         "scored_at": manifest.scored_at,
         "validation": validation,
     }
@@ -91,6 +102,8 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
         f"{report['rows_quarantined']:,} quarantined; {report['files_scored']} of {report['files_in']} files "
         f"scored with {report['model']['name']} version {report['model']['version']}.",
         "",
+        certification_text(report),
+        "",
         *(f"- {_cell(one['path'])}: {_cell(one['reason'])}" for one in report["files"] if one["reason"]),
         "",
         "| severity | row | first reason | second reason |",
@@ -101,6 +114,18 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
         cells = [f"{row[prefix + 'severity']:.1f}", row[prefix + "row_key"], *reasons]
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def certification_text(report: dict[str, Any]) -> str:
+    """Whether the night's false-discovery rate is certified, why not, and what it rests on."""
+    if report["certified"]:
+        q = report["decision"]["fdr"]
+        said = f"Certified: of the flags at most {100 * q:g} % are expected to be false discoveries"
+    else:
+        reason = report.get("not_certified")
+        said = f"Not certified: {reason}" if reason else "Not certified"
+    known = report.get("calibration")
+    return f"{said}. {calibration_sentence(known)}." if known else f"{said}."
 
 
 def _cell(text: str) -> str:

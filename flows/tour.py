@@ -73,6 +73,7 @@ def _make_sure_of_a_champion(pipeline: Pipeline, say: Say) -> None:
             f"Model {report['model']['name']} version {report['model']['version']}: "
             f"{report['rows_fitted']:,} rows, {report['epochs']} epochs, {report['seconds']} s"
         )
+        say(report["honesty"]["sentence"])
 
 
 def _score_nights(pipeline: Pipeline, waiting: list[date], say: Say) -> None:

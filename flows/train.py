@@ -1,4 +1,4 @@
-"""The training flow: sample a window, profile the contract, fit, calibrate, log, register."""
+"""The training flow: sample a window, profile the contract, fit, calibrate, try, log, register."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from prefect.runtime import flow_run
 from flows import figures, progress
 from flows.config import Pipeline, load_pipeline
 from flows.context import docs_folder, logical_date, registry_of
+from flows.decision import calibration_facts, calibration_sentence
 from flows.errors import ConfigError, InputError, NoDataError
 from flows.expectations import SAMPLE_ROWS, bad_rows, load_suite, profile, row_rules, save_suite
 from flows.expectations import validate as validate_rows
@@ -31,11 +32,14 @@ from flows.tables import InputFile, window
 if TYPE_CHECKING:
     from flows.registry import ModelRef, Run
     from vae_core import VAEDetector
+    from vae_core.honesty import Honesty
+    from vae_core.training import EpochRecord
 
 __all__ = ["TrainingRows", "draw_rows", "fit_detector", "train"]
 
 CALIBRATION_ROWS = 200_000
 SEED = 0
+MOST_LOGGED = 1_000  # cleaned rows shown in MLflow
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,11 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
     from vae_core import VAEDetector
     from vae_core.exceptions import VaeCoreError
 
-    settings = {"contamination": pipeline.decision.contamination or 0.005, "random_state": SEED}
+    settings = {
+        "contamination": pipeline.decision.contamination or 0.005,
+        "training_data": pipeline.training.data,
+        "random_state": SEED,
+    }
     try:
         detector = VAEDetector(**{**settings, "kinds": _kinds(pipeline), **pipeline.training.detector})
     except TypeError as error:
@@ -169,15 +177,30 @@ def _suite(pipeline: Pipeline, rows: TrainingRows) -> dict[str, Any]:
 
 
 draw_task = task(name="draw rows", cache_policy=NO_CACHE, persist_result=False, **STORE_FAILED)(draw_rows)
+
+
+def try_detector(detector: VAEDetector, rows: TrainingRows) -> Honesty | None:
+    """Count the planted errors that the detector and its references find; None without held-out rows."""
+    from vae_core.honesty import honesty
+
+    return honesty(detector, rows.fit, rows.held_out, seed=SEED) if rows.held_out.num_rows else None
+
+
 fit_task = task(name="fit and calibrate", cache_policy=NO_CACHE, persist_result=False)(fit_detector)
+try_task = task(name="find planted errors", cache_policy=NO_CACHE, persist_result=False)(try_detector)
 
 
 def log_and_register(
-    pipeline: Pipeline, rows: TrainingRows, detector: VAEDetector, validation: dict[str, Any]
+    pipeline: Pipeline,
+    rows: TrainingRows,
+    detector: VAEDetector,
+    validation: dict[str, Any],
+    tried: Honesty | None,
 ) -> ModelRef:
     """Log the run to MLflow and register the model; the first version becomes the champion."""
     registry = registry_of(pipeline)
-    with registry.start_run(f"{pipeline.name} until {rows.last}", {"pipeline": pipeline.name}) as run:
+    tags = {"pipeline": pipeline.name, "honesty": _verdict(tried)}
+    with registry.start_run(f"{pipeline.name} until {rows.last}", tags) as run:
         _log_numbers(run, pipeline, rows, detector)
         run.log_dataset(
             pipeline.name,
@@ -189,6 +212,9 @@ def log_and_register(
         run.log_dict(validation, "validation.json")
         with tempfile.TemporaryDirectory() as folder:
             _log_pictures(run, detector, Path(folder))
+            _log_cleaned(run, pipeline, detector, rows)
+            if tried is not None:
+                _log_planted(run, tried, Path(folder))
             detector.save(Path(folder) / "detector")
             return registry.register(run, Path(folder) / "detector", example=_example(detector))
 
@@ -209,10 +235,16 @@ def _log_numbers(run: Run, pipeline: Pipeline, rows: TrainingRows, detector: VAE
             "rows_fitted": rows.fit.num_rows,
             "rows_calibrated": rows.held_out.num_rows,
             "rows_set_aside": rows.set_aside,
+            "rows_cleaned": len(detector.set_aside_),
             "threshold": -detector.offset_,
+            "calibration_contamination": detector.calibration_.contamination,
         }
     )
-    run.log_history([asdict(record) for record in detector.history_])
+    run.log_history([_figures_of(record) for record in detector.history_])
+
+
+def _figures_of(record: EpochRecord) -> dict[str, float]:
+    return {name: value for name, value in asdict(record).items() if name != "phase"}
 
 
 def _log_pictures(run: Run, detector: VAEDetector, folder: Path) -> None:
@@ -220,6 +252,35 @@ def _log_pictures(run: Run, detector: VAEDetector, folder: Path) -> None:
     figures.score_histogram(detector.calibration_.scores, -detector.offset_, folder / "score_histogram.png")
     run.log_file(folder / "loss_curve.png", "figures")
     run.log_file(folder / "score_histogram.png", "figures")
+
+
+def _log_cleaned(run: Run, pipeline: Pipeline, detector: VAEDetector, rows: TrainingRows) -> None:
+    """The training rows that some members did not learn from, as a table without sensitive columns."""
+    aside = rows.fit.take(pa.array(detector.set_aside_[:MOST_LOGGED], pa.int64()))
+    shown = [name for name in aside.schema.names if name not in pipeline.columns.sensitive]
+    run.log_table(aside.select(shown).to_pandas(), "set_aside.json")
+
+
+def _verdict(tried: Honesty | None) -> str:
+    if tried is None:
+        return "not tried"
+    return f"behind {', '.join(tried.behind)}" if tried.behind else "not behind"
+
+
+def _log_planted(run: Run, tried: Honesty, folder: Path) -> None:
+    by_kind = {kind: {name: tried.share(name, kind) for name in tried.shares()} for kind in tried.kinds}
+    found = {"": tried.shares() if tried.planted else {}, **{f"{kind}.": by_kind[kind] for kind in by_kind}}
+    run.log_metrics(
+        {
+            f"honesty.{prefix}{name.lower().replace(' ', '_')}": share
+            for prefix, shares in found.items()
+            for name, share in shares.items()
+        }
+    )
+    run.log_table(tried.table().to_pandas(), "honesty.json")
+    picture = folder / "planted_errors.png"
+    figures.planted_errors(by_kind, picture, planted=tried.planted, flagged=tried.contamination)
+    run.log_file(picture, "figures")
 
 
 def _example(detector: VAEDetector) -> pa.Table:
@@ -246,7 +307,8 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The training report: window, rows, losses, threshold, model version and alias, validation.
+        The training report: window, rows, losses, threshold, model version and alias, validation, and
+        how many planted errors the model finds.
     """
     began = perf_counter()
     loaded = load_pipeline(pipeline)
@@ -256,8 +318,9 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     suite = _suite(loaded, rows)
     checked = _validated(loaded, rows, suite)
     detector: Any = fit_task(loaded, rows)  # Any: mypy takes what has untyped bases for a coroutine
-    ref = register_task(loaded, rows, detector, checked)
-    report = _report(loaded, rows, detector, ref, checked, perf_counter() - began)
+    tried: Any = try_task(detector, rows)
+    ref = register_task(loaded, rows, detector, checked, tried)
+    report = _report(loaded, rows, detector, ref, checked, tried, perf_counter() - began)
     create_markdown_artifact(
         _markdown(report), key=f"{_slug(loaded.name)}-training", description=report["until"]
     )
@@ -292,9 +355,10 @@ def _report(
     detector: VAEDetector,
     ref: ModelRef,
     checked: dict[str, Any],
+    tried: Honesty | None,
     seconds: float,
 ) -> dict[str, Any]:
-    best = min(detector.history_, key=lambda record: record.validation_loss)
+    last = detector.history_[-1]
     return {
         "pipeline": pipeline.name,
         "first": str(rows.first),
@@ -304,8 +368,8 @@ def _report(
         "rows_calibrated": rows.held_out.num_rows,
         "rows_set_aside": rows.set_aside,
         "epochs": len(detector.history_),
-        "best_epoch": best.epoch,
-        "validation_loss": round(best.validation_loss, 4),
+        "rows_cleaned": len(detector.set_aside_),
+        "validation_loss": round(last.validation_loss, 4),
         "threshold": round(-detector.offset_, 4),
         "model": {
             "name": ref.name,
@@ -315,7 +379,24 @@ def _report(
         },
         "columns": detector.schema_.kinds,
         "validation": checked,
+        "calibration": calibration_facts(detector.calibration_),
+        "honesty": _said(tried),
         "seconds": round(seconds, 1),
+    }
+
+
+def _said(tried: Honesty | None) -> dict[str, Any]:
+    """The comparison on planted errors, as plain values."""
+    if tried is None:
+        return {"verdict": _verdict(tried), "sentence": "No rows were held out to plant errors in."}
+    return {
+        "verdict": _verdict(tried),
+        "sentence": tried.sentence,
+        "planted": tried.planted,
+        "found": {name: round(share, 4) for name, share in tried.shares().items()} if tried.planted else {},
+        "behind": list(tried.behind),
+        "behind_in": {kind: list(names) for kind, names in tried.behind_in.items()},
+        "not_applicable": list(tried.not_applicable),
     }
 
 
@@ -328,9 +409,13 @@ def _markdown(report: dict[str, Any]) -> str:
             f"Window {report['first']} to {report['until']}: {report['rows_fitted']:,} rows fitted, "
             f"{report['rows_calibrated']:,} held out for calibration.",
             "",
-            f"{report['epochs']} epochs, best {report['best_epoch']}, "
+            f"{report['epochs']} epochs, "
             f"validation loss {report['validation_loss']} nats; threshold {report['threshold']}; "
             f"aliases: {', '.join(model['aliases']) or 'none'}.",
+            "",
+            f"{calibration_sentence(report['calibration'])}.",
+            "",
+            report["honesty"]["sentence"],
         ]
     )
 

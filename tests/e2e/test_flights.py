@@ -231,6 +231,31 @@ def test_mlflow_holds_the_data_set_the_pictures_and_the_validation(project: Proj
     [data_set] = run.inputs.dataset_inputs
 
     assert data_set.dataset.name == "flights"
-    assert {file.name for file in (folder / "figures").iterdir()} == {"loss_curve.png", "score_histogram.png"}
+    assert {file.name for file in (folder / "figures").iterdir()} == {
+        "loss_curve.png",
+        "planted_errors.png",
+        "score_histogram.png",
+    }
     assert (folder / "figures" / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "validation.json").read_text())["contract_broken"] is False
+
+
+def test_mlflow_holds_how_many_planted_errors_were_found(project: Project, run: Any) -> None:
+    said = project.first_model["honesty"]
+    table = json.loads(Path(run.info.artifact_uri.removeprefix("file://"), "honesty.json").read_text())
+
+    assert run.data.tags["honesty"] == said["verdict"]
+    assert run.data.metrics["honesty.vae"] == pytest.approx(said["found"]["VAE"], abs=1e-4)
+    assert 0 <= run.data.metrics["honesty.far_timestamp.isolation_forest"] <= 1
+    assert table["columns"] == ["kind", "column", "planted", "VAE", "PCA", "Isolation Forest"]
+    assert sum(row[2] for row in table["data"]) == said["planted"] > 4000
+    assert said["not_applicable"] == []
+
+
+def test_a_model_that_has_hardly_been_trained_is_said_to_be_behind(project: Project) -> None:
+    said = project.second_model["honesty"]
+
+    assert said["behind"] == ["PCA"]
+    assert said["verdict"] == "behind PCA"
+    assert said["found"]["VAE"] < said["found"]["PCA"]
+    assert said["sentence"].startswith("The model finds fewer planted errors than PCA: ")

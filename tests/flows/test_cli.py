@@ -256,6 +256,20 @@ def test_a_detector_setting_that_does_not_exist_is_named(
     assert_one_sentence(vaewatch("train", "--until", DAYS[2]), "training.detector takes", "max_stpes")
 
 
+def test_training_says_how_many_planted_errors_the_model_finds(
+    vaewatch: Callable[..., Outcome], tmp_path: Path, prefect_server: str
+) -> None:
+    for seed, day in enumerate(DAYS[:3]):
+        land(project(tmp_path) if seed == 0 else tmp_path, day, orders(seed))
+
+    code, out, _ = vaewatch("train", "--until", DAYS[2])
+
+    assert code == 0
+    assert re.search(
+        r"^(The model finds fewer planted errors than|Of [\d,]+ planted errors VAE) .+\.$", out, re.MULTILINE
+    )
+
+
 def test_a_window_without_files_is_named(
     vaewatch: Callable[..., Outcome], tmp_path: Path, prefect_server: str
 ) -> None:

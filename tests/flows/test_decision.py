@@ -1,95 +1,196 @@
-"""Which rows are flagged: by contamination, by false-discovery rate, within a budget."""
+"""Which rows of a night are flagged, and whether the night is certified."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 
-from flows.decision import Decider
+from flows.decision import Decider, calibration_facts, calibration_sentence
 from vae_core import Calibration
 
+RANKS = Calibration.of(np.arange(999.0))
+"""A score s in 0, 1, … has the p-value (1000 - s) / 1000, and one beyond 998 has 0.001."""
 
-def decided(
-    decider: Decider, *batches: list[float], p_values: list[list[float]] | None = None
-) -> list[float]:
+
+def decider(calibration: Calibration = RANKS, **decision: Any) -> Decider:
+    return Decider.of(decision, calibration)
+
+
+def decided(decider: Decider, *batches: list[float]) -> list[float]:
     """Return the scores that are flagged, among candidates only, after all batches have been seen."""
     kept: list[float] = []
-    for i, batch in enumerate(batches):
+    for batch in batches:
         scores = np.array(batch, dtype=np.float64)
-        p = np.array(p_values[i]) if p_values else np.full(scores.size, 0.5)
-        kept.extend(scores[decider.candidates(scores, p)])
+        kept.extend(scores[decider.candidates(scores)])
     cut = decider.threshold()
     return sorted((score for score in kept if score >= cut), reverse=True)
 
 
+def clean(rows: int = 20_000, **facts: Any) -> Calibration:
+    return Calibration.of(np.random.default_rng(0).normal(size=rows), **facts)
+
+
+def quantile(threshold: float) -> dict[str, Any]:
+    """A contamination whose threshold is this score of RANKS, by rank."""
+    return {"contamination": (998 - threshold) / 998}
+
+
 def test_contamination_flags_scores_above_its_threshold_and_not_the_threshold_itself() -> None:
-    assert decided(Decider(2.0, None, None), [1.0, 2.0, 3.0], [2.0000001]) == [3.0, 2.0000001]
+    above = float(np.nextafter(499.0, 500.0))
+
+    assert decided(decider(**quantile(499.0)), [1.0, 499.0, 500.0], [above]) == [500.0, above]
 
 
 def test_the_threshold_of_contamination_is_that_of_the_calibration() -> None:
-    calibration = Calibration.of(np.arange(1000.0))
+    night = decider(contamination=0.1)
 
-    decider = Decider.of({"contamination": 0.1}, calibration)
-
-    assert decider.contamination_threshold == calibration.threshold(0.1)
+    assert night.threshold() == np.nextafter(RANKS.threshold(0.1), np.inf)
 
 
 def test_a_budget_keeps_the_highest_scores_of_all_batches() -> None:
-    assert decided(Decider(None, None, 3), [1.0, 9.0, 2.0], [8.0, 0.0], [7.0, 3.0]) == [9.0, 8.0, 7.0]
+    assert decided(decider(budget=3), [1.0, 9.0, 2.0], [8.0, 0.0], [7.0, 3.0]) == [9.0, 8.0, 7.0]
 
 
 def test_a_budget_wider_than_the_night_flags_every_row() -> None:
-    assert decided(Decider(None, None, 10), [1.0, 2.0]) == [2.0, 1.0]
+    assert decided(decider(budget=10), [1.0, 2.0]) == [2.0, 1.0]
 
 
 def test_a_budget_caps_contamination_and_does_not_fill_up() -> None:
-    assert decided(Decider(2.0, None, 2), [1.0, 5.0, 4.0, 3.0]) == [5.0, 4.0]
-    assert decided(Decider(4.5, None, 2), [1.0, 5.0, 4.0, 3.0]) == [5.0]
+    assert decided(decider(**quantile(600.0), budget=2), [1.0, 700.0, 800.0, 900.0]) == [900.0, 800.0]
+    assert decided(decider(**quantile(850.0), budget=2), [1.0, 700.0, 800.0, 900.0]) == [900.0]
 
 
 def test_equal_scores_at_the_edge_of_a_budget_are_left_out_together() -> None:
     """Which of them came first must not decide."""
-    assert decided(Decider(None, None, 2), [3.0, 2.0, 2.0, 1.0]) == [3.0]
+    assert decided(decider(budget=2), [3.0, 2.0, 2.0, 1.0]) == [3.0]
 
 
 def test_a_budget_of_equal_scores_is_never_exceeded() -> None:
-    assert decided(Decider(None, None, 2), [1.0, 1.0, 1.0]) == []
+    assert decided(decider(budget=2), [1.0, 1.0, 1.0]) == []
 
 
 def test_false_discoveries_are_counted_over_all_rows_of_the_night() -> None:
     """The same small p-values are worth less in a longer night (Benjamini and Hochberg, 1995)."""
-    few, small = [9.0, 8.0, 1.0], [0.001, 0.04, 0.9]
+    few = [2000.0, 960.0, 100.0]  # p-values 0.001, 0.04 and 0.9
 
-    assert decided(Decider(None, 0.1, None), few, p_values=[small]) == [9.0, 8.0]
-    assert decided(Decider(None, 0.1, None), few, [0.0] * 97, p_values=[small, [0.9] * 97]) == [9.0]
+    assert decided(decider(fdr=0.1), few) == [2000.0, 960.0]
+    assert decided(decider(fdr=0.1), few, [100.0] * 97) == [2000.0]
+
+
+def test_false_discoveries_are_controlled_by_ranks_not_by_the_fitted_tail() -> None:
+    """A score far out has a tiny p-value in the tail, which is a fit; alone among many it is not selected."""
+    calibration = clean(1000)
+
+    assert calibration.p_values(np.array([30.0]))[0] < 1e-9
+    assert decided(decider(calibration, fdr=0.1), [30.0], [0.0] * 999) == []
 
 
 def test_a_night_without_discoveries_has_an_infinite_threshold() -> None:
-    decider = Decider(None, 0.1, None)
+    night = decider(fdr=0.1)
 
-    assert decided(decider, [1.0, 2.0], p_values=[[0.5, 0.9]]) == []
-    assert decider.threshold() == np.inf
+    assert decided(night, [500.0, 100.0]) == []
+    assert night.threshold() == np.inf
 
 
 def test_a_budget_caps_false_discoveries() -> None:
-    assert decided(Decider(None, 0.5, 1), [9.0, 8.0], p_values=[[0.001, 0.002]]) == [9.0]
+    assert decided(decider(fdr=0.5, budget=1), [998.0, 997.0]) == [998.0]
+
+
+def test_a_budget_keeps_the_highest_of_what_the_rate_selects() -> None:
+    """Rows beyond the budget still count when the rate is controlled: without them none would be selected."""
+    night = [[997.0, 998.0], [996.0, 995.0], [0.0] * 46]  # p-values .003, .002, .004 and .005
+
+    assert decided(decider(fdr=0.07), *night) == [998.0, 997.0, 996.0, 995.0]
+    assert decided(decider(fdr=0.07, budget=2), *night) == [998.0, 997.0]
+
+
+@pytest.mark.parametrize("decision", [{"contamination": 0.5}, {"fdr": 0.1}, {"budget": 3}])
+def test_a_night_without_rows_flags_none(decision: dict[str, Any]) -> None:
+    assert decided(decider(**decision), []) == []
+
+
+@pytest.mark.parametrize("decision", [{"budget": 1}, {"fdr": 0.1}])
+def test_batches_since_a_mark_are_forgotten(decision: dict[str, Any]) -> None:
+    """The rows of a file that turns out to be corrupt neither use up a budget nor count as tested."""
+    night = decider(**decision)
+    night.candidates(np.array([980.0, 1.0]))
+    before, mark = night.threshold(), night.mark()
+
+    night.candidates(np.array([5000.0, 4000.0]))
+    night.back_to(mark)
+
+    assert night.threshold() == before == 980.0
+    assert night.rows == 2
+
+
+def night_of(calibration: Calibration, rows: int = 1000, **decision: Any) -> Decider:
+    night = decider(calibration, **decision)
+    night.candidates(np.concatenate([np.zeros(rows - 5), np.full(5, 50.0)]))
+    return night
+
+
+def test_a_night_is_certified_by_enough_clean_rows_that_were_held_out() -> None:
+    assert night_of(clean(), fdr=0.1).doubt() is None
 
 
 @pytest.mark.parametrize(
-    "decider", [Decider(0.5, None, None), Decider(None, 0.1, None), Decider(None, None, 3)]
+    ("decision", "doubt"), [({"contamination": 0.01}, "a quantile"), ({"budget": 5}, "a budget")]
 )
-def test_a_night_without_rows_flags_none(decider: Decider) -> None:
-    assert decided(decider, []) == []
+def test_only_a_false_discovery_rate_can_be_certified(decision: dict[str, Any], doubt: str) -> None:
+    said = night_of(clean(), **decision).doubt()
+
+    assert said == f"the decision is {doubt}: no false-discovery claim"
 
 
-@pytest.mark.parametrize("decider", [Decider(None, None, 1), Decider(None, 0.1, None)])
-def test_batches_since_a_mark_are_forgotten(decider: Decider) -> None:
-    """The rows of a file that turns out to be corrupt neither use up a budget nor count as tested."""
-    decider.candidates(np.array([5.0, 1.0]), np.array([0.01, 0.9]))
-    before, mark = decider.threshold(), decider.mark()
+def test_a_contaminated_calibration_is_not_certified() -> None:
+    """One calibration row in a hundred is an anomaly."""
+    scores = np.concatenate([clean().scores, np.full(200, 20.0)])
 
-    decider.candidates(np.array([100.0, 99.0]), np.array([0.0001, 0.0001]))
-    decider.back_to(mark)
+    said = night_of(Calibration.of(scores), fdr=0.1).doubt()
 
-    assert decider.threshold() == before == 5.0
-    assert decider.rows == 2
+    assert said is not None
+    assert "are estimated to be anomalies" in said
+
+
+def test_few_rows_cannot_be_known_to_be_clean() -> None:
+    said = night_of(clean(2000), fdr=0.1).doubt()
+
+    assert said == (
+        "of the calibration rows 0 % are estimated to be anomalies, and up to 0.15 % may be: "
+        "at most 0.1 % was required"
+    )
+
+
+def test_calibration_rows_must_be_enough_to_find_one_anomaly_in_a_thousand() -> None:
+    """The smallest p-value, 1 / (n + 1), must be at most q / 1,000; in a shorter night, q / its rows."""
+    assert night_of(clean(9_999), fdr=0.1).doubt() is None
+    assert night_of(clean(9_998), fdr=0.1).doubt() == (
+        "9,999 calibration rows were required to find one anomaly in 1,000 rows at fdr 0.1, "
+        "however 9,998 came"
+    )
+    assert night_of(clean(4_999), rows=500, fdr=0.1).doubt() is None
+
+
+def test_rows_that_were_fitted_on_certify_nothing() -> None:
+    said = night_of(clean(held_out=False), fdr=0.1).doubt()
+
+    assert said is not None
+    assert said.startswith("no rows were held out")
+
+
+def test_a_budget_that_cuts_the_selection_ends_the_certificate() -> None:
+    """The rate holds for all that the procedure selects, not for the first of them."""
+    assert night_of(clean(), fdr=0.1, budget=5).doubt() is None
+    assert night_of(clean(), fdr=0.1, budget=4).doubt() == "the budget of 4 cut the selection"
+
+
+def test_a_calibration_is_said_in_one_sentence() -> None:
+    facts = calibration_facts(clean(confirmed=3))
+
+    assert facts["rows"] == 20_000
+    assert calibration_sentence(facts) == (
+        "20,000 calibration rows, of which 0 % are estimated to be anomalies (95 % limit 0.015 %); "
+        "3 confirmed anomalies left out"
+    )

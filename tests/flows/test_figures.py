@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.figures import MAX_DOTS, loss_curve, night, score_histogram
+from flows.figures import MAX_DOTS, loss_curve, night, planted_errors, score_histogram
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -24,6 +24,7 @@ def history(epochs: int) -> list[dict[str, float]]:
             "train_reconstruction": 15.0 / epoch,
             "train_kl": 0.1 * epoch,
             "beta": min(epoch / 10, 1.0),
+            "phase": "trimmed" if epoch < 5 else "all",
             "learning_rate": 1e-3,
         }
         for epoch in range(1, epochs + 1)
@@ -95,6 +96,15 @@ def test_the_same_night_gives_the_same_picture(tmp_path: Path) -> None:
         night(scores, 9.0, tmp_path / name, title="orders", names={})
 
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+@pytest.mark.parametrize("kinds", [0, 1, 10])
+def test_planted_errors_of_any_number_of_kinds_can_be_drawn(tmp_path: Path, kinds: int) -> None:
+    shares = {f"kind_{i}": {"VAE": 0.9, "PCA": 0.5, "Isolation Forest": 0.0} for i in range(kinds)}
+
+    planted_errors(shares, tmp_path / "planted.png", planted=kinds * 500, flagged=0.005)
+
+    assert pixels(tmp_path / "planted.png").shape == (672, 1260, 4)
 
 
 def test_importing_figures_does_not_import_matplotlib() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.report import flags_table, night_line, night_markdown, reason_text
+from flows.report import certification_text, flags_table, night_line, night_markdown, reason_text
 
 REPORT: dict[str, Any] = {
     "pipeline": "orders",
@@ -18,6 +18,15 @@ REPORT: dict[str, Any] = {
     "rows_quarantined": 1,
     "rows_flagged": 1,
     "model": {"name": "orders", "version": "4"},
+    "decision": {"fdr": 0.1},
+    "certified": False,
+    "not_certified": "the budget of 4 cut the selection",
+    "calibration": {
+        "rows": 5000,
+        "contamination": 0.0002,
+        "contamination_limit": 0.000948,
+        "confirmed_left_out": 0,
+    },
     "files": [{"path": "a|b.parquet", "reason": "no\nParquet"}, {"path": "c.parquet", "reason": None}],
 }
 FLAG = {
@@ -49,6 +58,25 @@ def test_values_of_the_table_cannot_break_the_page() -> None:
 
     assert "- a\\|b.parquet: no Parquet" in lines
     assert lines[-1] == '| 31.3 | {"id": 7} | shop &lt;b&gt;\\|x (never seen before), expected Bern |  |'
+
+
+def test_a_night_that_is_not_certified_says_why_and_what_it_rests_on() -> None:
+    known = "5,000 calibration rows, of which 0.02 % are estimated to be anomalies (95 % limit 0.095 %)."
+
+    assert certification_text(REPORT) == f"Not certified: the budget of 4 cut the selection. {known}"
+    assert certification_text(REPORT) in night_markdown(REPORT, [], "vw_").splitlines()
+
+
+def test_a_certified_night_says_what_is_certified() -> None:
+    said = certification_text(REPORT | {"certified": True, "not_certified": None})
+
+    assert said.startswith("Certified: of the flags at most 10 % are expected to be false discoveries. ")
+
+
+def test_nights_from_before_there_were_certificates_are_just_not_certified() -> None:
+    assert certification_text({"certified": False, "not_certified": None, "calibration": {}}) == (
+        "Not certified."
+    )
 
 
 def test_a_night_in_one_line_says_how_long_it_took_or_that_it_was_done() -> None:
