@@ -21,17 +21,18 @@ export NO_MKDOCS_2_WARNING := 1
 # An environment knows where it lies: a copied folder makes its own.
 HERE := .venv/made-in-$(shell pwd | cksum | cut -d ' ' -f 1)
 READY := .venv/ready
+BENCH := .venv/ready-bench
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lock docs
+.PHONY: help demo test check format lock docs bench-quality bench-mixed bench-calibration bench-ablation bench-reasons bench-unseen
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(READY)  ## train on half a year of real flights, score the 31 nights of July
 	@.venv/bin/vaewatch demo
 
-test: $(READY)  ## all tests
+test: $(READY) $(BENCH)  ## all tests
 	@$(PYTHON) -m pytest
 
 check: $(READY)  ## format, lint, strict types, import contracts, documentation
@@ -47,6 +48,25 @@ format: $(READY)  ## write the format, mend what the linter can mend
 
 docs: $(READY)  ## show the documentation on http://127.0.0.1:8000
 	@$(PYTHON) -m mkdocs serve
+
+# Each takes DATA=folder and ARGS='…' (see --help of the module) and writes benchmarks/<name>.md.
+bench-quality: $(BENCH)  ## detection quality on labelled tables, ours beside PyOD's detectors: DATA=folder
+	@$(PYTHON) -m benchmarks.quality $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-mixed: $(BENCH)  ## the same on tables of mixed types, ours beside one-hot peers
+	@$(PYTHON) -m benchmarks.mixed $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-calibration: $(BENCH)  ## p-values, false discoveries and certificates over simulated nights: DATA=folder
+	@$(PYTHON) -m benchmarks.calibration $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-reasons: $(BENCH)  ## whether reasons name the wrong cells, of dirty tables and of planted errors
+	@$(PYTHON) -m benchmarks.reasons $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-unseen: $(BENCH)  ## whether values never seen count, and are named as the reason
+	@$(PYTHON) -m benchmarks.unseen $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-ablation: $(BENCH)  ## the same of ours alone, each ingredient of the default taken away
+	@$(PYTHON) -m benchmarks.ablation $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 # Torch stays outside, and what only torch needs: which packages those are depends on its build.
 lock: $(READY)  ## choose the newest versions that pyproject.toml allows
@@ -65,4 +85,8 @@ $(READY): $(HERE) pyproject.toml requirements.lock
 	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --require-hashes --requirement requirements.lock
 	@$(UV) pip install --quiet --python $(PYTHON) $(TORCH_BACKEND) $(TORCH)
 	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --editable .
+	@touch $@
+
+$(BENCH): $(READY)
+	@$(UV) pip install --quiet --python $(PYTHON) --constraint requirements.lock --editable '.[bench]'
 	@touch $@
