@@ -80,9 +80,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         masking. An argument that is given is taken, whatever the preset.
     training_data : {"auto", "clean", "contaminated"}, optional
         Whether anomalies are to be expected among the training rows. ``clean`` trains all members on all
-        rows; ``contaminated`` trains half of them on batches without their worst fifth, and the others
-        without the rows that those set aside; ``auto`` has members of each sort, and from 50,000 rows on
-        is ``clean``. By default auto, textbook clean.
+        rows; ``contaminated`` trains half of them on batches without the fifth whose numbers cost most, and
+        the others without the rows that those set aside; ``auto`` has members of each sort, and from 50,000
+        rows on is ``clean``. By default auto, textbook clean.
     bound : {"elbo", "iwae"}, optional
         Ranks rows by minus the evidence lower bound, or minus the importance-weighted bound, instead of by
         the reconstruction loss: ``anomaly_score`` and all that follows from it. Reconstruction losses,

@@ -18,14 +18,12 @@ import torch
 from vae_core.cleaning import above_gap
 from vae_core.encoding import EncodedBatch
 from vae_core.modules import VAE
-from vae_core.scoring import Reference, row_losses
+from vae_core.scoring import Reference, odd_numbers
 from vae_core.training import EpochRecord, TrainingPlan, train_vae
 
 __all__ = ["Ensemble", "Members", "train_ensemble"]
 
-MANY = (
-    50_000  # rows; flights of half a year, 150,000: 9 of 10 diverted ones found without trimming, 0 with it
-)
+MANY = 50_000  # rows; of flights of half a year, 150,000, 9 of 10 diverted ones are found without, 0 with
 TRIM = 0.2  # share of a batch left out by trimmed members; anomalies are seldom more
 SHORT = 250  # steps of trimmed members: what is common is learned first
 BATCH = 256  # rows a step of trimmed members: the worst fifth is known better in a larger batch
@@ -130,5 +128,5 @@ def _trimmed(plan: TrainingPlan) -> TrainingPlan:
 
 
 def _set_aside(model: VAE, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
-    losses = row_losses(model, rows).members
+    losses = odd_numbers(model, rows)
     return above_gap(Reference.of(losses).anomaly_scores(losses))

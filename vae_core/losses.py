@@ -24,6 +24,7 @@ __all__ = [
     "gaussian_nll",
     "kl_divergence",
     "log_importance",
+    "number_losses",
 ]
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -108,6 +109,13 @@ def column_losses(
     return losses if layout.order == tuple(range(layout.n_columns)) else losses[..., list(layout.order)]
 
 
+def number_losses(batch: EncodedBatch, decoded: Decoded, layout: Layout) -> Tensor:
+    """Negative log-likelihood of each row's numbers and times [k, n], nats; absent ones cost nothing."""
+    losses = gaussian_nll(batch.numbers, decoded.mean, decoded.log_variance)
+    present = batch.present[..., _places(layout.part_columns, losses.device)]
+    return (losses * present).sum(dim=-1)
+
+
 def _add(total: Tensor, losses: Tensor, present: Tensor, columns: tuple[int, ...]) -> None:
     """Add losses [k, n, parts] of present cells onto the columns that they belong to."""
     if columns:
@@ -127,7 +135,7 @@ def _null_losses(present: Tensor, logits: Tensor, layout: Layout) -> Tensor:
 @lru_cache(maxsize=32)
 @torch.inference_mode(mode=False)  # whoever asks first: training may ask next
 def _places(columns: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(columns, device=device)
+    return torch.tensor(columns, device=device, dtype=torch.int64)
 
 
 @lru_cache(maxsize=32)

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vae_core.encoding import EncodedBatch
-from vae_core.losses import column_losses
+from vae_core.losses import column_losses, number_losses
 from vae_core.modules import VAE, Decoded
 from vae_core.threads import few_threads
 
-__all__ = ["Reference", "RowLosses", "blocks", "latent_means", "row_losses"]
+__all__ = ["Reference", "RowLosses", "blocks", "latent_means", "odd_numbers", "row_losses"]
 
 BLOCK = 1024  # rows; blocks of 1,000 to 2,000 stay in the cache of today's cores
 
@@ -92,6 +92,17 @@ def row_losses(model: VAE, rows: EncodedBatch) -> RowLosses:
             members.append(wide.sum(dim=-1).cpu().numpy())
             columns.append(wide.mean(dim=0).cpu().numpy())
     return RowLosses(np.concatenate(members, axis=1), np.concatenate(columns, axis=0))
+
+
+@torch.inference_mode()
+def odd_numbers(model: VAE, rows: EncodedBatch) -> Floats:
+    """Losses of each member and row [k, n] from numbers and times alone, nats."""
+    model.eval()
+    found = [
+        number_losses(block, reconstruct(model, block), model.layout)[:, :real].double().cpu().numpy()
+        for block, real in blocks(model, rows)
+    ]
+    return np.concatenate(found, axis=1)
 
 
 def reconstruct(model: VAE, block: EncodedBatch) -> Decoded:

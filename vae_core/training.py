@@ -17,8 +17,8 @@ from torch import Tensor
 from vae_core.columns import UNSEEN
 from vae_core.encoding import EncodedBatch
 from vae_core.exceptions import DivergenceError
-from vae_core.losses import column_losses, kl_divergence
-from vae_core.modules import VAE
+from vae_core.losses import column_losses, kl_divergence, number_losses
+from vae_core.modules import VAE, Decoded
 from vae_core.threads import few_threads
 
 __all__ = ["EpochRecord", "TrainingPlan", "choose_device", "train_vae"]
@@ -45,7 +45,8 @@ class TrainingPlan:
     patience: int | None = None
     """Epochs without a better validation loss before training ends; None runs all of them."""
     trim: float = 0.0
-    """Share of each batch, the rows with the largest losses, that a step does not learn from."""
+    """Share of each batch, the rows whose numbers cost most, that a step does not learn from. Rare
+    categories and nulls are mostly regular: by themselves they do not keep a row out."""
     variance_weight: float = 0.0
     """Power of the decoder's variance that weighs the losses of numbers (Seitzer et al., ICLR 2022)."""
     warm_up: float = 0.3
@@ -199,17 +200,20 @@ class _Run:
         latent, decoded = self.model(self._masked(batch), noise)
         losses = column_losses(batch, decoded, self.model.layout, self.plan.variance_weight)
         reconstruction, kl = losses.sum(dim=-1), kl_divergence(latent)
-        loss = self._kept(reconstruction + self._beta() * kl).mean(dim=-1)  # [k]
+        loss = self._kept(reconstruction + self._beta() * kl, batch, decoded).mean(dim=-1)  # [k]
         self.optimizer.zero_grad(set_to_none=True)
         loss.sum().backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.done += 1
         return torch.stack([loss.mean(), reconstruction.mean(), kl.mean()]).detach()
 
-    def _kept(self, losses: Tensor) -> Tensor:
+    def _kept(self, losses: Tensor, batch: EncodedBatch, decoded: Decoded) -> Tensor:
         """The losses [k, n] of the rows that the step learns from [k, kept]."""
+        if not self.plan.trim or not self.model.layout.part_columns:
+            return losses
         kept = max(losses.shape[-1] - int(losses.shape[-1] * self.plan.trim), 1)
-        return losses.topk(kept, dim=-1, largest=False).values if self.plan.trim else losses
+        odd = number_losses(batch, decoded, self.model.layout).detach()
+        return losses.gather(-1, odd.topk(kept, dim=-1, largest=False).indices)
 
     def _masked(self, batch: EncodedBatch) -> EncodedBatch:
         """The batch with random cells hidden from the encoder."""

@@ -2,11 +2,14 @@
 
 import math
 
+import pyarrow as pa
 import pytest
 import torch
 from torch import distributions as d
 
+from vae_core import TableSchema
 from vae_core.columns import NULL, RARE, UNSEEN
+from vae_core.encoding import TableEncoder
 from vae_core.losses import (
     bernoulli_nll,
     categorical_nll,
@@ -15,8 +18,9 @@ from vae_core.losses import (
     gaussian_nll,
     kl_divergence,
     log_importance,
+    number_losses,
 )
-from vae_core.modules import Latent
+from vae_core.modules import VAE, Latent
 
 
 def test_gaussian_loss_is_minus_the_log_density() -> None:
@@ -112,3 +116,18 @@ def test_bound_is_minus_losses_minus_weighted_divergence() -> None:
     losses, kl = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[4.0]])
 
     assert elbo(losses, kl, beta=0.5).item() == -5.0
+
+
+def test_losses_of_numbers_leave_out_absent_cells_and_other_kinds(table: pa.Table) -> None:
+    """They are the Gaussian costs of the parts that are there, whatever categories and nulls cost."""
+    encoder = TableEncoder(TableSchema.infer(table)).fit(table)
+    rows = encoder.encode(table.slice(0, 50))
+    model = VAE(encoder.layout, (8,), 2, n_members=2)
+    decoded = model.decode(model.encode(rows).mean)
+    parts = list(encoder.layout.part_columns)
+
+    found = number_losses(rows, decoded, encoder.layout)
+
+    each = gaussian_nll(rows.numbers, decoded.mean, decoded.log_variance) * rows.present[:, parts]
+    torch.testing.assert_close(found, each.sum(dim=-1))
+    assert (rows.present[:, parts] == 0).any()

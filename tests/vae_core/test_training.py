@@ -82,6 +82,41 @@ def test_trimming_does_not_learn_from_the_worst_rows() -> None:
     assert far_loss(0.2) > far_loss(0.0) + 5
 
 
+def test_rare_categories_and_nulls_alone_do_not_keep_a_row_out() -> None:
+    """Of rows whose numbers are alike, those with a rare category and a null are learned as well as untrimmed."""
+    random = np.random.default_rng(0)
+    rare = np.arange(1000) >= 900
+    table = pa.table(
+        {
+            "x": random.normal(size=1000),
+            "word": np.where(rare, "rare", "common"),
+            "y": pa.array(random.normal(size=1000), mask=rare),
+        }
+    )
+    encoder = TableEncoder(TableSchema.infer(table)).fit(table)
+    rows = encoder.encode(table)
+
+    def rare_loss(trim: float) -> float:
+        model = VAE(encoder.layout, (32,), latent_dim=3, seed=1)
+        train_vae(model, rows, dataclasses.replace(PLAN, max_epochs=20, trim=trim))
+        return evaluate(model, kept(rows, torch.arange(900, 1000)), 0.0)
+
+    assert rare_loss(0.2) < rare_loss(0.0) + 1
+
+
+def test_a_table_without_numbers_is_not_trimmed() -> None:
+    """With nothing to judge rows by, every row is learned from: the same weights as without trimming."""
+    table = pa.table({"word": ["a", "b", "c", "a"] * 50, "other": ["x", "y"] * 100})
+    encoder = TableEncoder(TableSchema.infer(table)).fit(table)
+    rows = encoder.encode(table)
+    models = [VAE(encoder.layout, (16,), latent_dim=2, seed=1) for _ in range(2)]
+
+    for model, trim in zip(models, (0.0, 0.2), strict=True):
+        train_vae(model, rows, dataclasses.replace(PLAN, trim=trim))
+
+    assert torch.equal(models[0].heads.weight, models[1].heads.weight)
+
+
 def test_members_learn_from_the_rows_they_are_given() -> None:
     """A member that is kept from the second half of the rows explains it worse than one that is not."""
     random = np.random.default_rng(0)
