@@ -29,6 +29,8 @@ ROUNDS = (
     3  # a repaired cell is shown and expected anew: numbers are seldom hidden in training, few are copied
 )
 
+HARDLY = 1e-3  # probability of a new value below which one goes before all other reasons
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -71,14 +73,21 @@ class Repairer:
         return max(BLOCK // min(SUSPECTS, len(self.usual)), 1)
 
     def repairs(self, rows: EncodedBatch) -> Iterator[Repair]:
-        """The cell to blame in each row, then the next one with that repaired, once a column at most."""
-        over, each = self.over(rows), np.arange(len(rows))
+        """The cell to blame in each row, then the next one with that repaired, once a column at most.
+
+        A value never seen, where new ones hardly come, goes before: it is a fact, while how far a number
+        lies out is a matter of degree.
+        """
+        over, each, facts = self.over(rows), np.arange(len(rows)), self._facts(rows)
         repaired = np.zeros(over.shape, dtype=np.bool_)
         while not repaired.all():
-            columns = self._suspects(over, repaired)
+            columns = self._suspects(np.where(facts, np.inf, over), repaired)
             after, shown, expectation = self._tried(rows, columns, repaired)
             falls = over.sum(axis=1, keepdims=True) - after.sum(axis=1).reshape(columns.shape)
-            best = falls.argmax(axis=1)
+            fact = np.take_along_axis(facts, columns, axis=1)
+            own = np.take_along_axis(over, columns, axis=1)
+            falls = np.where(fact, np.maximum(falls, own), falls)
+            best = np.where(fact, np.inf, falls).argmax(axis=1)
             chosen = each * columns.shape[1] + best
             rows, over = shown.each(lambda tensor, at=chosen: tensor[at]), after[chosen]  # type: ignore[misc]
             repaired[each, columns[each, best]] = True
@@ -93,6 +102,13 @@ class Repairer:
     def over(self, rows: EncodedBatch) -> Floats:
         """Loss of each cell above the usual of its column [n, c], nats."""
         return np.asarray(row_losses(self.model, rows).columns - self.usual)
+
+    def _facts(self, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
+        """Cells [n, c] with a value never seen, in columns that hardly ever bring a new one."""
+        closed = np.array([codec.unseen < HARDLY for codec in self.encoder.categorical], dtype=np.bool_)
+        new = (rows.codes == UNSEEN).cpu().numpy() & closed
+        measured = np.zeros((len(rows), self.encoder.layout.n_measured), dtype=np.bool_)
+        return np.concatenate([measured, new], axis=1)[:, list(self.encoder.layout.order)]
 
     def _tried(
         self, rows: EncodedBatch, columns: Ints, repaired: npt.NDArray[np.bool_]

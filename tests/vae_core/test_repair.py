@@ -92,3 +92,19 @@ def test_a_wide_table_tries_only_suspects() -> None:
 
     assert {found[0].column for found in detector.explain(rows)} == {"x7"}
     assert Repairer(detector.model_, detector.encoder_, detector.usual_losses_).rows_at_once == 64
+
+
+def test_a_value_never_seen_goes_before_numbers_far_out() -> None:
+    """In a column that never had a new value, a new one is named first, however far a number beside it lies."""
+    random = np.random.default_rng(0)
+    words = random.choice(["a", "b", "c"], 800)
+    train = pa.table({"x": random.normal(size=800), "y": random.normal(size=800), "word": words})
+    detector = VAEDetector(random_state=0, max_epochs=5).fit(train)
+
+    (reasons,) = detector.explain(pa.table({"x": [400.0], "y": [0.0], "word": ["zebra"]}))
+
+    assert [(reason.column, reason.kind) for reason in reasons[:2]] == [
+        ("word", "unseen_category"),
+        ("x", "out_of_support"),
+    ]
+    assert reasons[1].share > reasons[0].share > 0

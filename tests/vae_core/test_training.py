@@ -83,7 +83,7 @@ def test_trimming_does_not_learn_from_the_worst_rows() -> None:
 
 
 def test_rare_categories_and_nulls_alone_do_not_keep_a_row_out() -> None:
-    """Of rows whose numbers are alike, those with a rare category and a null are learned as well as untrimmed."""
+    """Rows whose numbers are like all others are learned as well as without trimming."""
     random = np.random.default_rng(0)
     rare = np.arange(1000) >= 900
     table = pa.table(
