@@ -95,7 +95,7 @@ def test_a_wide_table_tries_only_suspects() -> None:
 
 
 def test_a_value_never_seen_goes_before_numbers_far_out() -> None:
-    """In a column that never had a new value, a new one is named first, however far a number beside it lies."""
+    """In a column that never had one, a new value is named first, however far a number lies."""
     random = np.random.default_rng(0)
     words = random.choice(["a", "b", "c"], 800)
     train = pa.table({"x": random.normal(size=800), "y": random.normal(size=800), "word": words})
