@@ -56,7 +56,10 @@ class Members:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """All members as one model, what each epoch brought, and which rows [n] were set aside."""
+    """All members as one model, what each epoch brought, and which rows [n] were set aside.
+
+    Members that trained long come first: latents and generated rows are the first one's.
+    """
 
     model: VAE
     history: list[EpochRecord]
@@ -104,7 +107,7 @@ def train_ensemble(
         train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
         set_aside = _set_aside(models[0], rows) if members.kept else set_aside
     train(plan, _learned(members, set_aside))
-    return Ensemble(VAE.joined(models), history, set_aside)
+    return Ensemble(VAE.joined(models[::-1]), history, set_aside)
 
 
 def _learned(members: Members, set_aside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
