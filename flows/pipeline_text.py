@@ -159,7 +159,7 @@ def _training(training: TrainingSpan) -> list[_Setting]:
         _Setting("window", f"{training.window}d", training.why_window),
         _Setting("calibration", f"{training.calibration}d", training.why_calibration),
         _Setting("max_rows", "2000000", "more than this is sampled, evenly over the window"),
-        _Setting("data", "auto", "clean, contaminated, or found out"),
+        _Setting("data", "auto", "or clean, contaminated: what you know of the training rows"),
         _Setting("detector", "{}", "keyword arguments of vae_core.VAEDetector"),
     ]
 
