@@ -103,8 +103,8 @@ def distance(scored: Scored) -> tuple[int, float, float]:
     """Calibration rows, and the KS distances of p-values on fresh normal rows: with the tail, by rank."""
     rows = min(HELD_OUT, scored.normal.size // 2)
     calibration, fresh = Calibration.of(scored.normal[:rows]), scored.normal[rows:]
-    found = (calibration.p_values(fresh), calibration.rank_p_values(fresh))
-    return rows, *(float(kstest(one, "uniform").statistic) for one in found)  # type: ignore[return-value]
+    with_tail, by_rank = calibration.p_values(fresh), calibration.rank_p_values(fresh)
+    return rows, float(kstest(with_tail, "uniform").statistic), float(kstest(by_rank, "uniform").statistic)
 
 
 def nights(scored: Scored, contamination: float, trials: int) -> list[Share]:

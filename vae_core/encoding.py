@@ -61,6 +61,10 @@ class EncodedBatch:
         """The batch with ``change`` applied to each of its tensors."""
         return EncodedBatch(*(change(getattr(self, part.name)) for part in fields(self)))
 
+    def take(self, rows: Tensor | slice | npt.NDArray[np.int64]) -> EncodedBatch:
+        """Some of the rows, by number or as a slice; numbers [k, b] give a batch a member."""
+        return self.each(lambda tensor: tensor[rows])
+
     def to(self, device: torch.device) -> EncodedBatch:
         """The batch on ``device``."""
         return self.each(lambda tensor: tensor.to(device))

@@ -72,7 +72,7 @@ def reasons(repairer: Repairer, table: pa.Table, rows: EncodedBatch, top: int = 
         for found in _of_block(
             repairer,
             table.slice(start, step),
-            rows.each(lambda tensor, at=start: tensor[at : at + step]),  # type: ignore[misc]
+            rows.take(slice(start, start + step)),
             top,
         )
     ]

@@ -89,7 +89,7 @@ class Repairer:
             falls = np.where(fact, np.maximum(falls, own), falls)
             best = np.where(fact, np.inf, falls).argmax(axis=1)
             chosen = each * columns.shape[1] + best
-            rows, over = shown.each(lambda tensor, at=chosen: tensor[at]), after[chosen]  # type: ignore[misc]
+            rows, over = shown.take(chosen), after[chosen]
             repaired[each, columns[each, best]] = True
             yield Repair(columns[each, best], falls[each, best], expectation.take(chosen))
 

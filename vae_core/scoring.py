@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +74,9 @@ def blocks(model: VAE, rows: EncodedBatch) -> Iterator[tuple[EncodedBatch, int]]
     """Blocks of BLOCK rows as the model sees them, at least one, and how many of its rows are real."""
     device = model.heads.weight.device
     for start in range(0, max(len(rows), 1), BLOCK):
-        block = rows.each(lambda tensor, at=start: tensor[at : at + BLOCK])  # type: ignore[misc]
+        block = rows.take(slice(start, start + BLOCK))
         real = len(block)
-        whole = block.each(lambda tensor, short=BLOCK - real: pad(tensor, (0, 0, 0, short)))  # type: ignore[misc]
+        whole = block.each(partial(pad, pad=(0, 0, 0, BLOCK - real)))
         yield model.view(whole.to(device)), real
 
 

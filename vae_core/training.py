@@ -146,7 +146,7 @@ class _Run:
         self.order = torch.Generator().manual_seed(plan.seed)
         self.rows = rows.to(self.device)
         learned, held_out = _split(len(rows), plan)
-        self.held_out = self.rows.each(lambda tensor: tensor[held_out.to(self.device)])
+        self.held_out = self.rows.take(held_out.to(self.device))
         self.learned = [
             learned if only is None else learned[only[k][learned]] for k in range(model.n_members)
         ]
@@ -163,16 +163,18 @@ class _Run:
 
     def train(self, on_epoch: Callable[[EpochRecord, int], None] | None) -> list[EpochRecord]:
         history: list[EpochRecord] = []
-        best, best_state = math.inf, _snapshot(self.model)
+        best, best_state = math.inf, None
         for epoch in range(1, self.epochs + 1):
             history.append(self._epoch(epoch))
             if on_epoch:
                 on_epoch(history[-1], self.epochs)
+            if self.plan.patience is None:
+                continue
             if history[-1].validation_loss < best:
                 best, best_state = history[-1].validation_loss, _snapshot(self.model)
-            elif self.plan.patience is not None and _stale(history, self.plan.patience):
+            elif _stale(history, self.plan.patience):
                 break
-        if self.plan.patience is not None:
+        if best_state is not None:
             self.model.load_state_dict(best_state)
         return history
 
@@ -182,7 +184,7 @@ class _Run:
         sums = torch.zeros(3, device=self.device)
         for step in range(self.steps):
             places = order[:, step * self.batch : (step + 1) * self.batch]
-            sums += self._step(self.rows.each(lambda tensor, at=places: tensor[at]))  # type: ignore[misc]
+            sums += self._step(self.rows.take(places))
         loss, reconstruction, kl = (sums / self.steps).tolist()
         validation = evaluate(self.model, self.held_out, self.plan.beta)
         _refuse_divergence(epoch, loss, validation, self.plan.learning_rate)
@@ -283,7 +285,7 @@ def evaluate(model: VAE, rows: EncodedBatch, beta: float) -> float:
     model.eval()
     total = 0.0
     for start in range(0, len(rows), EVALUATION_BLOCK):
-        block = model.view(rows.each(lambda tensor, at=start: tensor[at : at + EVALUATION_BLOCK]))  # type: ignore[misc]
+        block = model.view(rows.take(slice(start, start + EVALUATION_BLOCK)))
         latent = model.encode(block)
         losses = column_losses(block, model.decode(latent.mean), model.layout).sum(dim=-1)
         total += float((losses + beta * kl_divergence(latent)).mean(dim=0).sum())

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from flows.demo import _csv, _days
+from flows.demo import _days, flights_csv
 from flows.results import added_names
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ class Project(NamedTuple):
 
 def land_flights(root: Path) -> None:
     """Write five weeks of flights, one folder a day."""
-    for day, rows in _days(_csv()):
+    for day, rows in _days(flights_csv()):
         if FIRST <= day <= LAST:
             folder = root / "landing" / f"dt={day}"
             folder.mkdir(parents=True)
