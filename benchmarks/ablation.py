@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from rich.console import Console
-from torch import Tensor
 
 from benchmarks.figures import METRICS, failures, means, seconds, summary
 from benchmarks.methods import Ours
@@ -34,10 +33,6 @@ def _nothing(_: VAE, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
     return np.zeros(len(rows), dtype=np.bool_)
 
 
-def _same(numbers: Tensor) -> Tensor:
-    return numbers
-
-
 RECIPE = PRESETS["default"]
 
 
@@ -54,7 +49,6 @@ VARIANTS: dict[str, Ours] = {
         Ours("training_data clean: no trimmed members", {"training_data": "clean"}),
         Ours("training_data contaminated", {"training_data": "contaminated"}),
         Ours("no rows set aside", parts={"vae_core.ensemble._set_aside": _nothing}),
-        Ours("no linear members", parts={"vae_core.modules._stretched": _same}),
         Ours("no variance weight", parts=_recipe(variance_weight=0.0)),
         Ours("no warm-up of beta", parts=_recipe(warm_up=0.0)),
         Ours("learning rate 1e-3", {"learning_rate": 1e-3}),

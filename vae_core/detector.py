@@ -530,7 +530,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
 def _count(tensors: Mapping[str, torch.Tensor]) -> int:
     """Members of a saved model."""
-    return len(tensors["model.linear"])
+    return len(tensors["model.heads.bias"])
 
 
 def _mask(chosen: npt.ArrayLike | None, rows: int) -> npt.NDArray[np.bool_]:

@@ -75,7 +75,6 @@ class Layout:
     """What the network must know of the columns: sizes, and what training rows cannot teach.
 
     ``part_columns`` and ``bit_columns`` tell to which measured column each part and bit belongs;
-    ``number_parts`` which parts are numbers, compressed beyond four standard deviations;
     ``null_priors`` the fixed probability of a null in a measured column that had none (None where
     it had some); ``code_priors`` the same of null, unseen and rare for each categorical column;
     ``order`` the place of each feature among measured-then-categorical columns.
@@ -83,7 +82,6 @@ class Layout:
 
     n_measured: int
     part_columns: tuple[int, ...]
-    number_parts: tuple[bool, ...]
     bit_columns: tuple[int, ...]
     null_priors: tuple[float | None, ...]
     code_sizes: tuple[int, ...]
@@ -160,9 +158,6 @@ class TableEncoder:
         return Layout(
             n_measured=len(self.measured),
             part_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_parts)),
-            number_parts=tuple(
-                isinstance(codec, NumberCodec) for codec in self.measured for _ in range(codec.n_parts)
-            ),
             bit_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_bits)),
             null_priors=tuple(None if codec.nulls > 0 else prior(0, codec.rows) for codec in self.measured),
             code_sizes=tuple(codec.size for codec in self.categorical),

@@ -90,7 +90,9 @@ def train_ensemble(
     """
     models: list[VAE] = []
     history: list[EpochRecord] = []
-    plans = [_trimmed(plan), plan] if members.trimmed else [plan]
+    seeds = np.random.SeedSequence(plan.seed).generate_state(2).tolist()
+    long = replace(plan, seed=seeds[0])
+    plans = [_trimmed(replace(plan, seed=seeds[1])), long] if members.trimmed else [long]
     total = sum(how.lengths(len(rows))[1] for how in plans)
 
     def note(record: EpochRecord, _: int) -> None:
@@ -106,7 +108,7 @@ def train_ensemble(
     if members.trimmed:
         train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
         set_aside = _set_aside(models[0], rows) if members.kept else set_aside
-    train(plan, _learned(members, set_aside))
+    train(long, _learned(members, set_aside))
     return Ensemble(VAE.joined(models[::-1]), history, set_aside)
 
 

@@ -170,7 +170,7 @@ def parameters(decoded: Decoded, model: VAE) -> dict[str, Any]:
     nulls = plain(torch.sigmoid(decoded.null_logits))
     never = np.array([share is not None for share in model.layout.null_priors], dtype=np.bool_)
     return {
-        "mean": plain(model.compressed(decoded.mean)),
+        "mean": plain(decoded.mean),
         "deviation": plain(torch.exp(0.5 * decoded.log_variance)),
         "bits": plain(torch.sigmoid(decoded.bit_logits)),
         "nulls": np.where(never, 0.0, nulls),

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from vae_core.columns import LINEAR_UP_TO
 from vae_core.encoding import EncodedBatch, Layout
 
 __all__ = ["VAE", "Decoded", "Latent", "MemberLinear"]
@@ -25,7 +24,6 @@ __all__ = ["VAE", "Decoded", "Latent", "MemberLinear"]
 EMBEDDING = 8  # numbers a category is shown as
 TILE = 16  # products of other widths round a row by its place in the block, measured with MKL on AVX-512
 LARGEST_LOG_VARIANCE = 6.0  # of the decoder, in squared standard deviations
-FARTHEST = 1e3  # standard deviations that a linear member tells apart
 
 
 @dataclass(frozen=True)
@@ -127,11 +125,6 @@ class VAE(nn.Module):
             n_members, ([latent_dim, *reversed(hidden_dims)])[-1], sum(self.sizes), generator
         )
         self.arguments = (layout, tuple(hidden_dims), latent_dim, n_members, min_scale)
-        self.register_buffer("linear", (torch.arange(n_members) % 2 == 1)[:, None, None])
-        self.linear: Tensor
-        numbers = torch.tensor(layout.number_parts, dtype=torch.bool)
-        self.register_buffer("number_parts", numbers, persistent=False)
-        self.number_parts: Tensor
         starts = torch.tensor([0, *layout.code_sizes], dtype=torch.int64).cumsum(0)[:-1]
         self.register_buffer("code_starts", starts, persistent=False)
         self.code_starts: Tensor
@@ -145,21 +138,6 @@ class VAE(nn.Module):
         states = [model.state_dict() for model in models]
         whole.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
         return whole
-
-    def view(self, batch: EncodedBatch) -> EncodedBatch:
-        """The batch as each member sees it: numbers [k, n, p], those of linear members uncompressed.
-
-        Every other member is linear: a far value is farther for it, a thousand standard deviations at most.
-        """
-        return replace(batch, numbers=torch.where(self._straight(), _stretched(batch.numbers), batch.numbers))
-
-    def compressed(self, numbers: Tensor) -> Tensor:
-        """Numbers of the first members [k, n, p], as each sees them, on the one scale of the encoder."""
-        return torch.where(self._straight()[: len(numbers)], _compressed(numbers), numbers)
-
-    def _straight(self) -> Tensor:
-        """Where numbers are uncompressed [k, 1, p]."""
-        return self.linear & self.number_parts
 
     def encode(self, batch: EncodedBatch) -> Latent:
         """Posterior of each row; fields of ``batch`` are [n, …], or [k, n, …] for a batch a member."""
@@ -201,17 +179,6 @@ def _stack(members: int, widths: Sequence[int], generator: torch.Generator) -> n
     for inputs, outputs in pairwise(widths):
         layers += [MemberLinear(members, inputs, outputs, generator), nn.SiLU()]
     return nn.Sequential(*layers)
-
-
-def _stretched(numbers: Tensor) -> Tensor:
-    """Numbers compressed by :func:`vae_core.columns.compress`, in standard deviations again."""
-    beyond = (numbers.abs() - LINEAR_UP_TO).clamp(0.0, math.log(FARTHEST))
-    return numbers.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) + numbers.sign() * torch.expm1(beyond)
-
-
-def _compressed(numbers: Tensor) -> Tensor:
-    beyond = (numbers.abs() - LINEAR_UP_TO).clamp(min=0.0)
-    return numbers.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) + numbers.sign() * torch.log1p(beyond)
 
 
 def _bounded(log_variance: Tensor, low: float) -> Tensor:

@@ -71,13 +71,13 @@ class Reference:
 
 
 def blocks(model: VAE, rows: EncodedBatch) -> Iterator[tuple[EncodedBatch, int]]:
-    """Blocks of BLOCK rows as the model sees them, at least one, and how many of its rows are real."""
+    """Blocks of BLOCK rows on the device of the model, at least one, and how many of its rows are real."""
     device = model.heads.weight.device
     for start in range(0, max(len(rows), 1), BLOCK):
         block = rows.take(slice(start, start + BLOCK))
         real = len(block)
         whole = block.each(partial(pad, pad=(0, 0, 0, BLOCK - real)))
-        yield model.view(whole.to(device)), real
+        yield whole.to(device), real
 
 
 @torch.inference_mode()

@@ -192,9 +192,8 @@ class _Run:
             epoch, loss, reconstruction, kl, validation, self._beta(), self._rate(), self.plan.phase
         )
 
-    def _step(self, rows: EncodedBatch) -> Tensor:
+    def _step(self, batch: EncodedBatch) -> Tensor:
         """One step of Adam; returns loss, reconstruction and divergence of the batch [3]."""
-        batch = self.model.view(rows)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         shape = (self.model.n_members, len(batch), self.model.latent_dim)
@@ -285,7 +284,7 @@ def evaluate(model: VAE, rows: EncodedBatch, beta: float) -> float:
     model.eval()
     total = 0.0
     for start in range(0, len(rows), EVALUATION_BLOCK):
-        block = model.view(rows.take(slice(start, start + EVALUATION_BLOCK)))
+        block = rows.take(slice(start, start + EVALUATION_BLOCK))
         latent = model.encode(block)
         losses = column_losses(block, model.decode(latent.mean), model.layout).sum(dim=-1)
         total += float((losses + beta * kl_divergence(latent)).mean(dim=0).sum())
