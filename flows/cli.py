@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.console import (
+    PARTIAL,
+    AsJson,
+    PipelineFile,
+    app,
+    flows_of,
+    pipeline_of,
+    pipelines,
+    print_flags,
+    print_json,
+    progress_bars,
+)
 from flows.errors import ConfigError, VaewatchError
+from flows.verbs import registered
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
 
 __all__ = ["app", "main"]
-
-PARTIAL = 3  # exit code: the night is committed, but files were rejected or too many rows quarantined
-
-app = typer.Typer(
-    name="vaewatch",
-    help="Every night, find the rows of a table that do not belong, and say why.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-PipelineFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--pipeline", "-p", help="Pipeline file; by default the only one in pipelines/.", show_default=False
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
 @app.command(epilog="vaewatch init data/landing/orders")
@@ -58,14 +48,14 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Validate a night against its contract without scoring it."""
-    loaded = _pipeline(pipeline)
-    with _flows(loaded):
+    loaded = pipeline_of(pipeline)
+    with flows_of(loaded):
         from flows.validate import validate
 
         checked = validate(str(loaded.file), date, file)
     report = checked["report"]
     if as_json:
-        _print_json(checked)
+        print_json(checked)
     else:
         _say_validation(report)
     if report is None or report["contract_broken"]:
@@ -79,12 +69,12 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model on the window that ends at a date, and register it in MLflow."""
-    loaded = _pipeline(pipeline)
-    with _flows(loaded):
+    loaded = pipeline_of(pipeline)
+    with flows_of(loaded):
         from flows.train import train as train_flow
 
         report = train_flow(str(loaded.file), until)
-    _print_json(report) if as_json else _say_training(report)
+    print_json(report) if as_json else _say_training(report)
 
 
 @app.command(epilog="vaewatch score --date 2013-07-06")
@@ -95,12 +85,12 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score one night with the live model and write its flags."""
-    loaded = _pipeline(pipeline)
-    with _flows(loaded):
+    loaded = pipeline_of(pipeline)
+    with flows_of(loaded):
         from flows.score import score as score_flow
 
         report = score_flow(str(loaded.file), date, file)
-    _print_json(report) if as_json else _say_night(loaded, report)
+    print_json(report) if as_json else _say_night(loaded, report)
     _exit_by(loaded, report)
 
 
@@ -117,7 +107,7 @@ def flags(
     from flows.report import flags_table, top_flags
     from flows.storage import Store
 
-    loaded = _pipeline(pipeline)
+    loaded = pipeline_of(pipeline)
     day = parse_date(date)
     if read_manifest(Store.of(loaded.output_path), day) is None:
         raise ConfigError(
@@ -125,34 +115,9 @@ def flags(
         )
     found = top_flags(loaded, day, rows)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_flags(flags_table(found, loaded.prefix))
-
-
-@app.command(epilog="vaewatch models")
-def models(pipeline: PipelineFile = None, as_json: AsJson = False) -> None:
-    """List the registered versions of a pipeline's model, newest first."""
-    from flows.context import registry_of
-
-    loaded = _pipeline(pipeline)
-    found: list[dict[str, Any]] = [
-        {
-            "name": ref.name,
-            "version": ref.version,
-            "aliases": list(ref.aliases),
-            "created": ref.created.isoformat(timespec="seconds"),
-            "run_id": ref.run_id,
-        }
-        for ref in registry_of(loaded).models()
-    ]
-    if as_json:
-        _print_json(found)
-        return
-    _table(
-        ["version", "aliases", "created", "run"],
-        [[one["version"], ", ".join(one["aliases"]), one["created"], one["run_id"]] for one in found],
-    )
+        print_flags(flags_table(found, loaded.prefix))
 
 
 @app.command(epilog="vaewatch schema > pipeline.schema.json")
@@ -160,7 +125,7 @@ def schema() -> None:
     """Print the JSON schema of pipeline files, for editors."""
     from flows.config import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 @app.command(epilog="vaewatch deploy --pipeline pipelines/flights.yml")
@@ -169,7 +134,7 @@ def deploy(pipeline: PipelineFile = None) -> None:
     from flows.deployments import POOL
     from flows.deployments import deploy as deploy_pipeline
 
-    loaded = _pipeline(pipeline)
+    loaded = pipeline_of(pipeline)
     for name in deploy_pipeline(loaded):
         typer.echo(f"{name}: registered, {loaded.schedule.timezone} time")
     typer.echo(f"A worker runs them: prefect worker start --pool {POOL}")
@@ -180,7 +145,7 @@ def up(pipeline: PipelineFile = None) -> None:
     """Run Prefect's server, the schedules and MLflow's page on this machine until Ctrl-C."""
     from flows.stack import up as start
 
-    loaded = [_pipeline(pipeline)] if pipeline else _pipelines()
+    loaded = [pipeline_of(pipeline)] if pipeline else pipelines()
     start(loaded[0].root, loaded, typer.echo)
 
 
@@ -191,14 +156,17 @@ def demo() -> None:
     from flows.tour import tour
 
     loaded = (
-        _pipeline(None)
+        pipeline_of(None)
         if not Path("pipelines/flights.yml").exists()
-        else _pipeline(Path("pipelines/flights.yml"))
+        else pipeline_of(Path("pipelines/flights.yml"))
     )
-    with _progress():
+    with progress_bars():
         land_flights(loaded.root)
-    with _progress():
-        tour(loaded, typer.echo, _print_flags)
+    with progress_bars():
+        tour(loaded, typer.echo, print_flags)
+
+
+registered()
 
 
 def main() -> None:
@@ -211,65 +179,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("vaewatch: stopped", err=True)
         raise SystemExit(130) from None
-
-
-def _pipelines() -> list[Pipeline]:
-    """All pipelines of this folder."""
-    from flows.config import load_pipeline
-
-    files = sorted(Path("pipelines").glob("*.yml"))
-    if not files:
-        raise ConfigError(
-            f"a pipeline file was required, however {Path('pipelines').absolute()} holds none;"
-            " write one with `vaewatch init PATH`, or name one with --pipeline"
-        )
-    return [load_pipeline(file) for file in files]
-
-
-def _pipeline(file: Path | None) -> Pipeline:
-    """The pipeline named, else the only one there is."""
-    from flows.config import load_pipeline
-
-    if file is not None:
-        return load_pipeline(file)
-    found = _pipelines()
-    if len(found) > 1:
-        names = ", ".join(str(one.file) for one in found)
-        raise ConfigError(f"one pipeline was required, however there are {names}; choose with --pipeline")
-    return found[0]
-
-
-@contextmanager
-def _flows(pipeline: Pipeline) -> Iterator[None]:
-    """Run flows in this block: with a Prefect server, and progress on a terminal."""
-    from flows.server import api
-
-    with _progress(), api(pipeline.root):
-        yield
-
-
-@contextmanager
-def _progress() -> Iterator[None]:
-    """Bars on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from flows.progress import shown_by
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total, visible=done < total)
-
-        with shown_by(show):
-            yield
 
 
 def _exit_by(pipeline: Pipeline, report: dict[str, Any]) -> None:
@@ -293,10 +202,6 @@ def _exit_by(pipeline: Pipeline, report: dict[str, Any]) -> None:
         )
     if rejected or too_many:
         raise typer.Exit(PARTIAL)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def _say_training(report: dict[str, Any]) -> None:
@@ -331,7 +236,7 @@ def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
     for one in report["files"]:
         if one["status"] == "scored" and one["reason"]:
             typer.echo(f"{one['path']}: {one['reason']}")
-    _print_flags(flags_table(top_flags(pipeline, report["date"], 5), pipeline.prefix))
+    print_flags(flags_table(top_flags(pipeline, report["date"], 5), pipeline.prefix))
 
 
 def _say_validation(report: dict[str, Any] | None) -> None:
@@ -345,18 +250,3 @@ def _say_validation(report: dict[str, Any] | None) -> None:
     )
     for one in failed:
         typer.echo(f"{one['role']}: {one['column'] or 'table'}: {one['message']}")
-
-
-def _print_flags(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        typer.echo(f"{row['severity']:>6}  {row['row']}")
-        for i in (1, 2, 3):
-            if row[f"reason {i}"]:
-                typer.echo(f"        {row[f'reason {i}']}")
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> None:
-    """Columns wide enough for what they hold."""
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    for row in [heads, *rows]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

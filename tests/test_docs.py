@@ -59,13 +59,13 @@ def test_the_readme_s_library_example_runs_and_says_what_the_readme_says(
 def test_the_reference_lists_exactly_the_verbs_of_the_command_line() -> None:
     listed = re.findall(r"^\| `vaewatch (\w+)", COMMANDS, flags=re.MULTILINE)
 
-    assert listed == list(VERBS)
+    assert sorted(listed) == sorted(VERBS)
 
 
 def test_the_reference_lists_exactly_the_options_of_the_command_line() -> None:
     table = COMMANDS.split("## Options")[1].split("## Exit codes")[0]
     rows = re.findall(r"^\| (`-.*?`) \|", table, flags=re.MULTILINE)
-    listed = {option for row in rows for option in re.findall(r"`(--?[a-z]+)", row)}
+    listed = {option for row in rows for option in re.findall(r"`(--?[a-z-]+)", row)}
     options = {
         option
         for verb in VERBS.values()
