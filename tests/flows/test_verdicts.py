@@ -1,0 +1,109 @@
+"""What people have said of rows: which are confirmed, and where they are in a table."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.config import load_pipeline
+from flows.errors import StoreError
+from flows.results import row_keys
+from flows.storage import Store
+from flows.train import draw_rows
+from flows.verdicts import confirmed_keys, confirmed_rows, named
+
+FIRST, SECOND = date(2024, 3, 1), date(2024, 3, 2)
+
+
+def say(folder: Path, day: date, hour: int, *said: tuple[str, str, str]) -> None:
+    """Write verdicts: row id, row key and verdict."""
+    target = folder / f"verdicts/dt={day}/{hour}.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "row_id": one,
+            "row_key": key,
+            "verdict": verdict,
+            "decided_at": datetime(2024, 3, 3, hour, tzinfo=UTC),
+        }
+        for one, key, verdict in said
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), target)
+
+
+def test_the_last_verdict_of_a_row_counts(tmp_path: Path) -> None:
+    say(tmp_path, FIRST, 9, ("a", "1", "expected"), ("b", "2", "anomaly"), ("c", "3", "data error"))
+    say(tmp_path, FIRST, 8, ("a", "1", "anomaly"), ("b", "2", "expected"))
+
+    assert confirmed_rows(Store.of(tmp_path), FIRST) == {"b": "2", "c": "3"}
+    assert confirmed_rows(Store.of(tmp_path), SECOND) == {}
+
+
+def test_keys_are_those_of_the_asked_nights(tmp_path: Path) -> None:
+    say(tmp_path, FIRST, 9, ("a", "1", "anomaly"))
+    say(tmp_path, SECOND, 9, ("b", "2", "anomaly"))
+    store = Store.of(tmp_path)
+
+    assert confirmed_keys(store, FIRST, SECOND) == {"1", "2"}
+    assert confirmed_keys(store, SECOND, SECOND + timedelta(days=9)) == {"2"}
+
+
+def test_a_file_that_holds_no_verdicts_is_named(tmp_path: Path) -> None:
+    (tmp_path / f"verdicts/dt={FIRST}").mkdir(parents=True)
+    (tmp_path / f"verdicts/dt={FIRST}/x.parquet").write_bytes(b"nothing")
+
+    with pytest.raises(
+        StoreError, match=r"x\.parquet: verdicts with row_id, row_key, verdict, decided_at were"
+    ):
+        confirmed_rows(Store.of(tmp_path), FIRST)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_rows_are_found_by_their_keys_whatever_the_types(kind: pa.DataType) -> None:
+    """Numbers, texts, moments and nulls; a row that shares only a part of its key is another one."""
+    start = datetime(2024, 3, 1, tzinfo=UTC)
+    table = pa.table(
+        {
+            "shop": pa.array(["Bern", "Basel", None] * 100).cast(kind),
+            "number": pa.array(np.arange(300) // 3, pa.int32()),
+            "at": pa.array([start + timedelta(hours=i) for i in range(300)], pa.timestamp("us", "UTC")),
+            "amount": np.arange(300.0),
+        }
+    )
+    keys = ["shop", "number", "at"]
+    texts = row_keys(table.to_batches()[0], keys, ()).to_pylist()
+
+    found = named(table, keys, (), {texts[4], texts[5], texts[299]})
+
+    assert np.flatnonzero(found).tolist() == [4, 5, 299]
+    assert not named(table, keys, (), set()).any()
+    assert not named(table, [], (), {"{}"}).any()
+    assert not named(table, keys, (), {json.dumps({"shop": 1, "number": "x", "at": "y"})}).any()
+
+
+def test_a_training_leaves_confirmed_rows_out(tmp_path: Path) -> None:
+    """Those of the rows to fit on, and those held out for calibration."""
+    (tmp_path / "orders.yml").write_text(
+        "{version: 1, name: orders, source: {path: landing, partition: dt}, output: results, "
+        "columns: {key: [id]}, training: {window: 2d, calibration: 1d}}"
+    )
+    (tmp_path / "mlflow.yml").write_text("experiment: tests\n")
+    for i, day in enumerate((FIRST, SECOND)):
+        (tmp_path / f"landing/dt={day}").mkdir(parents=True)
+        rows: dict[str, Any] = {"id": np.arange(10) + 10 * i, "x": np.arange(10.0)}
+        pq.write_table(pa.table(rows), tmp_path / f"landing/dt={day}/a.parquet")
+    say(tmp_path / "results", FIRST, 9, ("a", '{"id": 3}', "anomaly"), ("b", '{"id": 4}', "expected"))
+    say(tmp_path / "results", SECOND, 9, ("c", '{"id": 15}', "data error"))
+
+    rows = draw_rows(load_pipeline(tmp_path / "orders.yml"), SECOND)
+
+    assert rows.confirmed == 2
+    assert rows.fit["id"].to_pylist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert rows.held_out["id"].to_pylist() == [10, 11, 12, 13, 14, 16, 17, 18, 19]
