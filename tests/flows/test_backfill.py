@@ -1,0 +1,172 @@
+"""Many nights of the past: what is planned, with which model, and what one bad night does to the others."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows.cli import main
+from flows.config import Pipeline
+from flows.errors import ConfigError, RegistryError
+from flows.planning import plan
+
+Days = Callable[[int], list[date]]
+
+
+def versions(pipeline: Pipeline, nights: list[date]) -> list[set[str]]:
+    """Return the model versions that the flags of nights name."""
+    folder = Path(pipeline.output_path) / "flags"
+    files = [folder / f"dt={night}" / "part-0.parquet" for night in nights]
+    return [set(pq.ParquetFile(file).read(["model_version"])[0].to_pylist()) for file in files]
+
+
+def test_a_plan_names_each_night_of_the_span_with_what_is_to_be_done(project: Any, days: Days) -> None:
+    first, second, third = days(3)
+    project.land(first)
+    project.land(third)
+
+    steps = plan(project.pipeline(on_missing="skip"), first, third)
+
+    assert [(step.day, step.action, step.version) for step in steps] == [
+        (first, "score", "1"),
+        (second, "skip", None),
+        (third, "score", "1"),
+    ]
+    assert [step.why for step in steps] == ["not scored yet", "no file has arrived", "not scored yet"]
+
+
+@pytest.mark.parametrize("on_missing", ["wait", "fail"])
+def test_a_night_without_files_fails_with_what_to_do(project: Any, days: Days, on_missing: str) -> None:
+    first, second = days(2)
+    project.land(first)
+
+    steps = plan(project.pipeline(on_missing=on_missing), first, second)
+
+    assert steps[1].action == "fail"
+    assert f"files of {second} were required, however none has arrived" in steps[1].why
+
+
+def test_as_of_takes_the_version_that_was_live_when_the_night_was_due(
+    project: Any, days: Days, went_live: Callable[..., None]
+) -> None:
+    """Night 1 March is due at 03:30 of 2 March, New York's time, which is 08:30 UTC."""
+    pipeline, nights = project.pipeline(), days(4)
+    for night in nights:
+        project.land(night)
+    went_live(
+        pipeline,
+        ("1", datetime(2024, 3, 3, 8, 30, tzinfo=UTC)),
+        ("2", datetime(2024, 3, 4, 8, 30, 1, tzinfo=UTC)),
+    )
+
+    steps = plan(pipeline, nights[0], nights[-1], as_of=True)
+
+    assert [step.version for step in steps] == [None, "1", "1", "2"]
+    assert steps[0].action == "fail"
+    assert "the journal knows of none; choose one with --model VERSION" in steps[0].why
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"reverse": True},
+            "a first night before the last one was required, however 2024-03-02 to 2024-03-01",
+        ),
+        ({"version": "1", "as_of": True}, "one choice of the model was required"),
+        ({"version": "7"}, "a version of model 'orders' was required, however version='7' came; it has 2, 1"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(
+    project: Any, days: Days, settings: dict[str, Any], said: str
+) -> None:
+    span = sorted(days(2), reverse=settings.pop("reverse", False))
+    project.land(span[0])
+
+    with pytest.raises((ConfigError, RegistryError), match=said):
+        plan(project.pipeline(), *span, **settings)
+
+
+def test_a_source_without_dates_cannot_be_filled_back(project: Any, days: Days) -> None:
+    project.land(days(1)[0])
+    pipeline = project.pipeline()
+    pipeline.file.write_text(pipeline.file.read_text().replace(", partition: dt", ""))
+    from flows.config import load_pipeline
+
+    with pytest.raises(ConfigError, match="nights that can be told apart were required"):
+        plan(load_pipeline(pipeline.file), *days(2))
+
+
+def test_of_monthly_files_the_first_days_of_months_count(project: Any, days: Days) -> None:
+    pipeline = project.pipeline(on_missing="skip")
+    pipeline.file.write_text(
+        pipeline.file.read_text().replace("partition: dt", 'date_pattern: "dt=%Y-%m-01/"')
+    )
+    project.land(days(1)[0])
+    from flows.config import load_pipeline
+
+    steps = plan(load_pipeline(pipeline.file), date(2024, 1, 15), date(2024, 4, 2))
+
+    assert [(step.day.month, step.day.day, step.action) for step in steps] == [
+        (2, 1, "skip"),
+        (3, 1, "score"),
+        (4, 1, "skip"),
+    ]
+
+
+@pytest.fixture
+def vaewatch(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], prefect_server: str
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command of a pipeline: exit code, stdout, stderr."""
+
+    def run(pipeline: Pipeline, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vaewatch", *words, "--pipeline", str(pipeline.file)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code is None or isinstance(end.value.code, int)
+        return (end.value.code or 0, *capfd.readouterr())
+
+    return run
+
+
+def span(nights: list[date]) -> list[str]:
+    return ["--from", str(nights[0]), "--to", str(nights[-1])]
+
+
+@pytest.mark.slow
+def test_nights_are_filled_back_each_once_and_a_bad_one_holds_up_no_other(
+    project: Any, days: Days, went_live: Callable[..., None], vaewatch: Any
+) -> None:
+    """Two at once; the flags name the version of their night; a second command finds nothing to do."""
+    pipeline, nights = project.pipeline(), days(4)
+    for night in nights:
+        project.land(night)
+    broken = project.land(nights[1])
+    broken.write_text("id,amount\n1,2\n")
+    went_live(pipeline, ("1", datetime(2024, 1, 1, tzinfo=UTC)), ("2", datetime(2024, 3, 4, tzinfo=UTC)))
+
+    listed = vaewatch(pipeline, "backfill", *span(nights), "--as-of", "--dry-run", "--newest-first")
+    code, out, _ = vaewatch(pipeline, "backfill", *span(nights), "--as-of", "--parallel", "2", "--json")
+    again = vaewatch(pipeline, "backfill", *span(nights), "--as-of")
+
+    assert listed[0] == 0
+    assert [line.split()[:3] for line in listed[1].splitlines()[1:]] == [
+        [str(night), "score", version] for night, version in zip(nights[::-1], "2211", strict=True)
+    ]
+    reports = json.loads(out)
+    assert code == 1
+    assert [report["status"] for report in reports] == ["scored"] * 4
+    assert [report["files_rejected"] for report in reports] == [0, 1, 0, 0]
+    assert [report["version"] for report in reports] == ["1", "1", "2", "2"]
+    assert versions(pipeline, [nights[0], *nights[2:]]) == [{"1"}, {"2"}, {"2"}]
+    assert again[0] == 1
+    assert [line.split()[1] for line in again[1].splitlines()[1:]] == ["unchanged"] * 4
