@@ -24,7 +24,7 @@ READY := .venv/ready
 BENCH := .venv/ready-bench
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lock docs bench-quality bench-mixed bench-calibration bench-ablation bench-reasons bench-unseen
+.PHONY: help demo test check format lock docs bench-nights bench-quality bench-mixed bench-calibration bench-ablation bench-reasons bench-unseen bench-speed
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,8 +65,14 @@ bench-reasons: $(BENCH)  ## whether reasons name the wrong cells, of dirty table
 bench-unseen: $(BENCH)  ## whether values never seen count, and are named as the reason
 	@$(PYTHON) -m benchmarks.unseen $(if $(DATA),--data '$(DATA)') $(ARGS)
 
+bench-speed: $(BENCH)  ## speed and memory beside floors and peers: ROWS=5000000
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m benchmarks.speed $(if $(ROWS),--rows '$(ROWS)') $(ARGS)
+
 bench-ablation: $(BENCH)  ## the same of ours alone, each ingredient of the default taken away
 	@$(PYTHON) -m benchmarks.ablation $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-nights: $(BENCH)  ## nights killed, raced and read while they are written, on files and on S3: TRIALS=200
+	@$(PYTHON) -m benchmarks.nights $(if $(TRIALS),--trials '$(TRIALS)') $(ARGS)
 
 # Torch stays outside, and what only torch needs: which packages those are depends on its build.
 lock: $(READY)  ## choose the newest versions that pyproject.toml allows

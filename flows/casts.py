@@ -67,6 +67,23 @@ class CastPlan:
         columns = [self._column(batch, field) for field in self.expected]
         return pa.RecordBatch.from_arrays(columns, schema=self.expected)
 
+    def coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return what `apply` does, but text that came as a dictionary stays one.
+
+        Raises
+        ------
+        SchemaError
+            As `apply`.
+        """
+        columns = [
+            batch.column(field.name) if self._stays_coded(batch, field) else self._column(batch, field)
+            for field in self.expected
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=self.expected.names)
+
+    def _stays_coded(self, batch: pa.RecordBatch, field: pa.Field) -> bool:
+        return field.name not in self.missing and _is_coded_text(batch.column(field.name).type, field.type)
+
     def misfits(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Return True for each row that holds a value which does not fit the expected type.
 
@@ -74,6 +91,8 @@ class CastPlan:
         """
         mask = pa.repeat(pa.scalar(False), batch.num_rows)
         for cast in self.casts:
+            if _is_coded_text(batch.column(cast.column).type, cast.to_type):
+                continue
             mask = pc.or_(mask, _misfits(batch.column(cast.column), cast.to_type))
         return mask
 
@@ -226,6 +245,11 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pt.is_string(kind) or pt.is_large_string(kind))
+
+
+def _is_coded_text(came: pa.DataType, wanted: pa.DataType) -> bool:
+    """Return whether a column is text by dictionary, where text of any layout is wanted."""
+    return bool(pt.is_dictionary(came) and _is_text(_plain_type(came)) and _is_text(_plain_type(wanted)))
 
 
 def _is_binary(kind: pa.DataType) -> bool:

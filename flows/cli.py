@@ -85,7 +85,11 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score one night with the live model and write its flags."""
+    from flows.checker import warm_up
+    from flows.context import parse_date
+
     loaded = pipeline_of(pipeline)
+    warm_up(loaded, parse_date(date))
     with flows_of(loaded):
         from flows.score import score as score_flow
 
@@ -130,7 +134,7 @@ def schema() -> None:
 
 @app.command(epilog="vaewatch deploy --pipeline pipelines/flights.yml")
 def deploy(pipeline: PipelineFile = None) -> None:
-    """Register nightly scoring and weekly training on a Prefect server, for a work pool."""
+    """Register scoring, training and monitoring on a Prefect server, for a work pool."""
     from flows.deployments import POOL
     from flows.deployments import deploy as deploy_pipeline
 
@@ -182,7 +186,7 @@ def main() -> None:
 
 
 def _exit_by(pipeline: Pipeline, report: dict[str, Any]) -> None:
-    """Exit 1 when no file could be scored, 3 when some could not or too many rows broke rules."""
+    """Exit 1 when no file could be scored, 3 when some could not, or most rows broke rules or are odd."""
     if report["status"] == "skipped":
         return
     rejected = [one for one in report["files"] if one["status"] == "rejected"]
@@ -200,12 +204,15 @@ def _exit_by(pipeline: Pipeline, report: dict[str, Any]) -> None:
             f"see {pipeline.output_path}/quarantine",
             err=True,
         )
-    if rejected or too_many:
+    if report["incident"]:
+        typer.echo(f"vaewatch: {report['incident']['sentence']}", err=True)
+    if rejected or too_many or report["incident"]:
         raise typer.Exit(PARTIAL)
 
 
 def _say_training(report: dict[str, Any]) -> None:
     from flows.decision import calibration_sentence
+    from flows.report import epochs_text
 
     model = report["model"]
     typer.echo(
@@ -215,24 +222,33 @@ def _say_training(report: dict[str, Any]) -> None:
     typer.echo(
         f"{report['rows_fitted']:,} rows fitted, {report['rows_calibrated']:,} held out, "
         f"{report['rows_set_aside']:,} set aside by rules, "
-        f"{report['rows_cleaned']:,} by self-cleaning; {report['epochs']} epochs; {report['seconds']} s"
+        f"{report['rows_cleaned']:,} by self-cleaning; {epochs_text(report)}; {report['seconds']} s"
     )
     typer.echo(f"{calibration_sentence(report['calibration'])}.")
     typer.echo(report["honesty"]["sentence"])
+    if report["promotion"] is not None:
+        typer.echo(
+            f"Automatic promotion: {report['promotion'].get('error') or report['promotion']['status']}"
+        )
 
 
 def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
-    from flows.report import certification_text, flags_table, night_line, top_flags
+    from flows.changes import changes_text
+    from flows.report import certification_text, flags_table, night_line, selection_text, top_flags
 
     typer.echo(night_line(report))
     if report["status"] == "skipped":
         return
-    if report["rows_flagged"] > pipeline.alerts.max_flag_share * max(report["rows_scored"], 1):
+    if not report["incident"] and report["rows_flagged"] > pipeline.alerts.max_flag_share * max(
+        report["rows_scored"], 1
+    ):
         share = report["rows_flagged"] / report["rows_scored"]
         typer.echo(
             f"{share:.1%} of the rows are flagged: the night as a whole is odd, or the model is out of date"
         )
-    typer.echo(certification_text(report))
+    typer.echo(f"{selection_text(report)} {certification_text(report)}".strip())
+    if report["status"] == "scored" and report["changes"]:
+        typer.echo(changes_text(report["changes"]))
     for one in report["files"]:
         if one["status"] == "scored" and one["reason"]:
             typer.echo(f"{one['path']}: {one['reason']}")

@@ -11,7 +11,7 @@ import json
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -28,10 +28,12 @@ from pydantic import (
 )
 
 from flows.config_errors import ALIAS, HIVE_KEY, MODEL_NAME, PIPELINE_NAME, PREFIX, checked
-from flows.dates import check_cron, compile_date_pattern, format_duration, parse_duration
+from flows.cron import check_cron
+from flows.dates import compile_date_pattern, format_duration, parse_duration
 from flows.lined_yaml import read_yaml
 
 __all__ = [
+    "ALERT_KINDS",
     "Alerts",
     "Aliases",
     "Columns",
@@ -76,6 +78,18 @@ Share = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 Names = tuple[Name, ...]
+
+
+AlertKind = Literal[
+    "night_failed",
+    "night_late",
+    "flag_share",
+    "breaker_tripped",
+    "challenger_ready",
+    "canary_blindness",
+    "drift",
+]
+ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 
 
 class _Section(BaseModel):
@@ -235,12 +249,18 @@ class Schedule(_Section):
     """Cron line of the nightly scoring."""
     train: str = "0 2 * * 0"
     """Cron line of the training."""
+    monitor: str = "30 5 * * *"
+    """Cron line of the monitoring."""
     lag: Duration = timedelta(days=1)
     """A run scores its scheduled date minus this."""
     timezone: str = "UTC"
     """Zone of the cron lines and of the dates, such as America/New_York."""
+    catch_up: Annotated[int, BeforeValidator(_no_flag), Field(ge=0, le=366)] = 14
+    """A scheduled night first scores those of so many nights before it that were missed."""
+    time_limit: Span = timedelta(hours=12)
+    """A scheduled night that takes longer fails."""
 
-    @field_validator("score", "train")
+    @field_validator("score", "train", "monitor")
     @classmethod
     def _cron(cls, line: str) -> str:
         check_cron(line)
@@ -261,8 +281,22 @@ class Alerts(_Section):
 
     max_flag_share: Share = 0.05
     """Share of flagged rows beyond which a night is alarming as a whole."""
-    notify: Names = ()
-    """Addresses to tell."""
+    breaker_share: Annotated[float, BeforeValidator(_no_flag), Field(gt=0, le=1)] = 0.2
+    """Share of odd rows beyond which a night is one incident, with few flags, in place of a flood of them."""
+    notify: Names = ("VAEWATCH_ALERTS",)
+    """Environment variables that hold Apprise addresses, with blanks between them."""
+    kinds: tuple[AlertKind, ...] = ALERT_KINDS
+    """What is told."""
+
+    @field_validator("notify")
+    @classmethod
+    def _no_secrets(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+            raise ValueError(  # the value is not shown: an address holds a secret
+                "names of environment variables such as VAEWATCH_ALERTS, however something else came;"
+                " addresses hold secrets: put them into the variable"
+            )
+        return names
 
 
 def _parse_retention(value: Any) -> Any:
@@ -281,13 +315,57 @@ Retained = Annotated[
 ]
 
 
+RetainedOrNone = Annotated[
+    timedelta | Literal["forever", "none"],
+    BeforeValidator(lambda value: value if value == "none" else _parse_retention(value)),
+    PlainSerializer(_format_retention),
+    WithJsonSchema({"type": "string", "pattern": "^(forever|none|[0-9]{1,6}[dhm])$"}),
+]
+
+
 class Retention(_Section):
     """How long results are kept."""
 
-    scores: Retained = timedelta(days=90)
-    """Age at which a night's scores may be pruned."""
+    scores: RetainedOrNone = timedelta(days=90)
+    """Age at which a night's scores may be pruned; ``none`` writes no scores, only flags."""
     flags: Retained = "forever"
     """Age at which a night's flags may be pruned."""
+
+
+def _engine(value: Any) -> Any:
+    match value:
+        case "threads" | "dask":
+            return value
+        case {"threads": int(count), **rest} if not rest and count > 0 and count is not True:
+            return value
+        case {"dask": str(address), **rest} if not rest and _is_uri(address):
+            return value
+    raise ValueError(f"threads, {{threads: 4}}, dask or {{dask: tcp://HOST:8786}}, however {value!r} came")
+
+
+EngineSetting = Annotated[
+    str | dict[str, int | str],
+    BeforeValidator(_engine),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"enum": ["threads", "dask"]},
+                {
+                    "type": "object",
+                    "properties": {"threads": {"type": "integer", "minimum": 1}},
+                    "required": ["threads"],
+                    "additionalProperties": False,
+                },
+                {
+                    "type": "object",
+                    "properties": {"dask": {"type": "string"}},
+                    "required": ["dask"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 
 
 class Pipeline(_Section):
@@ -306,8 +384,8 @@ class Pipeline(_Section):
     decision: Decision = Field(default_factory=lambda: Decision(contamination=0.005))
     promotion: Promotion = Field(default_factory=Promotion)
     schedule: Schedule = Field(default_factory=Schedule)
-    engine: Literal["threads"] = "threads"
-    """Who does the work."""
+    engine: EngineSetting = "threads"
+    """Who scores: ``threads`` (a core each), ``{threads: 4}``, ``dask`` or ``{dask: tcp://HOST:8786}``."""
     alerts: Alerts = Field(default_factory=Alerts)
     retention: Retention = Field(default_factory=Retention)
     prefix: Annotated[str, Field(pattern=PREFIX)] = ""
@@ -315,13 +393,6 @@ class Pipeline(_Section):
 
     _file: Path = PrivateAttr(default=Path("pipeline.yml"))
     _root: Path = PrivateAttr(default=Path())
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _no_dask_yet(cls, engine: Any) -> Any:
-        if engine == "dask":
-            raise ValueError("threads, the only engine so far, however dask came")
-        return engine
 
     @property
     def file(self) -> Path:
@@ -358,6 +429,7 @@ class Pipeline(_Section):
             mode="json", include={"source", "columns", "validation", "decision", "prefix"}
         )
         del content["source"]["on_missing"]
+        content["breaker_share"] = self.alerts.breaker_share
         suite = Path(self.suite_path)
         content["validation"]["suite"] = _sha256(suite.read_bytes()) if suite.is_file() else None
         return _sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

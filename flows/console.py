@@ -30,7 +30,7 @@ __all__ = [
     "progress_bars",
 ]
 
-PARTIAL = 3  # exit code: the night is committed, but files were rejected or too many rows quarantined
+PARTIAL = 3  # exit code: the night is committed, but files were rejected, too many rows bad, or most odd
 
 app = typer.Typer(
     name="vaewatch",

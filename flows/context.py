@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from flows.config import Pipeline, load_tracking
+from flows.due import night_at
 from flows.errors import ConfigError, RegistryError
 
 if TYPE_CHECKING:
+    from flows.manifest import ManifestModel
     from flows.registry import ModelRef, Registry
-    from vae_core import VAEDetector
+    from vae_core import Calibration, VAEDetector
 
-__all__ = ["champion_detector", "docs_folder", "logical_date", "parse_date", "registry_of"]
+__all__ = [
+    "calibration_of",
+    "champion_detector",
+    "docs_folder",
+    "logical_date",
+    "model_ref",
+    "parse_date",
+    "registry_of",
+]
 
 
 def registry_of(pipeline: Pipeline) -> Registry:
@@ -34,10 +43,44 @@ def registry_of(pipeline: Pipeline) -> Registry:
     )
 
 
+def model_ref(pipeline: Pipeline, version: str | None = None) -> ModelRef:
+    """A version of the pipeline's model; by default the live one.
+
+    Raises
+    ------
+    RegistryError
+        There is no such version, or none is live.
+    """
+    registry = registry_of(pipeline)
+    return registry.champion() if version is None else registry.version(version)
+
+
 def champion_detector(pipeline: Pipeline, ref: ModelRef) -> VAEDetector:
     """The live detector, fetched once and kept under ``data/models``."""
     folder = registry_of(pipeline).download(ref, pipeline.root / "data" / "models")
     return _loaded(folder)
+
+
+def calibration_of(pipeline: Pipeline, model: ManifestModel) -> Calibration:
+    """The calibration of a model version, from the local copy of it where there is one; no network is built.
+
+    Raises
+    ------
+    RegistryError
+        There is no such version any more, or its files were altered.
+    """
+    from flows.registry import cached_at
+    from vae_core import ModelFileError
+    from vae_core.persistence import load_calibration
+
+    models = pipeline.root / "data" / "models"
+    folder = cached_at(models, model.name, model.version, model.run_id)
+    if not folder.is_dir():
+        folder = registry_of(pipeline).download(model_ref(pipeline, model.version), models)
+    try:
+        return load_calibration(folder)
+    except ModelFileError as error:
+        raise RegistryError(str(error)) from error
 
 
 @lru_cache(maxsize=2)
@@ -75,6 +118,4 @@ def logical_date(pipeline: Pipeline, asked: str | None, scheduled: datetime | No
     """The date of a run: the one asked for, else its scheduled time in the schedule's zone, less the lag."""
     if asked is not None:
         return parse_date(asked)
-    zone = ZoneInfo(pipeline.schedule.timezone)
-    at = (scheduled or datetime.now(zone)).astimezone(zone)
-    return (at.replace(tzinfo=None) - pipeline.schedule.lag).date()
+    return night_at(pipeline.schedule, scheduled or datetime.now(UTC))

@@ -1,11 +1,11 @@
-"""How times are written in text: ``181d``, ``30 3 * * *``, ``green_tripdata_%Y-%m.parquet``."""
+"""How spans and dates are written in text: ``181d``, ``2013-07-06``, ``green_tripdata_%Y-%m.parquet``."""
 
 from __future__ import annotations
 
 import re
 from datetime import date, timedelta
 
-__all__ = ["check_cron", "compile_date_pattern", "find_date", "format_duration", "parse_duration"]
+__all__ = ["compile_date_pattern", "find_date", "format_duration", "parse_duration"]
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _DIRECTIVES = {
@@ -73,46 +73,3 @@ def find_date(pattern: re.Pattern[str], text: str) -> date | None:
         return None
     parts = {name: int(digits) for name, digits in match.groupdict().items()}
     return date(parts["year"], parts["month"], parts.get("day", 1))
-
-
-_CRON = (
-    ("minute", 0, 59),
-    ("hour", 0, 23),
-    ("day of the month", 1, 31),
-    ("month", 1, 12),
-    ("day of the week", 0, 7),
-)
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-
-
-def check_cron(line: str) -> None:
-    """Raise unless ``line`` is a cron line: minute, hour, day of the month, month, day of the week.
-
-    Raises
-    ------
-    ValueError
-        When there are not five fields, or when one lies outside of its range.
-    """
-    fields = line.split()
-    if len(fields) != len(_CRON):
-        raise ValueError(f'a cron line of five fields such as "30 3 * * *", however {line!r} came')
-    for text, (name, low, high) in zip(fields, _CRON, strict=True):
-        if not all(_is_cron_item(item, low, high) for item in _without_names(text, name).split(",")):
-            raise ValueError(f"a cron line whose {name} lies within {low}-{high}, however {text!r} came")
-
-
-def _without_names(text: str, field: str) -> str:
-    """Replace names of months and weekdays by their numbers."""
-    names, first = {"month": (_MONTHS, 1), "day of the week": (_WEEKDAYS, 0)}.get(field, ((), 0))
-    for number, name in enumerate(names, start=first):
-        text = re.sub(rf"\b{name}\b", str(number), text, flags=re.IGNORECASE)
-    return text
-
-
-def _is_cron_item(item: str, low: int, high: int) -> bool:
-    match = re.fullmatch(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", item, flags=re.ASCII)
-    if match is None:
-        return False
-    numbers = [int(text) for text in match.groups()[:2] if text]
-    return all(low <= number <= high for number in numbers) and numbers == sorted(numbers) and match[3] != "0"

@@ -1,4 +1,4 @@
-"""When flows run: nightly scoring and weekly training, by the cron lines of a pipeline file.
+"""When flows run: nightly scoring, weekly training, daily monitoring, by the cron lines of a pipeline file.
 
 `deploy` registers them for a work pool, whose workers may run anywhere; `serve` runs them on this machine. A
 run loads its flow from the installed package and the pipeline file by its absolute path, so the folder that
@@ -9,30 +9,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flows.catchup import missed
 from flows.config import Pipeline, load_pipeline
+from flows.due import due_at, night_at
 from flows.errors import ServerError
 from flows.server import api, standing
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
     from prefect.deployments.runner import RunnerDeployment
     from prefect.flows import Flow
 
-__all__ = ["POOL", "deploy", "schedules", "serve", "timed"]
+__all__ = ["POOL", "ask_for_missed", "deploy", "run_nights", "schedules", "serve", "timed"]
 
 POOL = "vaewatch"
 """The work pool that `deploy` registers for: ``prefect worker start --pool vaewatch`` runs it."""
 
 
 def schedules(pipeline: Pipeline) -> list[RunnerDeployment]:
-    """Return the deployments ``<name>/score-nightly`` and ``<name>/train-weekly`` of a pipeline."""
+    """Return the deployments ``score-nightly``, ``train-weekly`` and ``monitor-daily`` of a pipeline."""
+    from flows.monitor import monitor
     from flows.score import score
     from flows.train import train
 
     return [
         timed(score, "score-nightly", pipeline.schedule.score, pipeline),
         timed(train, "train-weekly", pipeline.schedule.train, pipeline),
+        timed(monitor, "monitor-daily", pipeline.schedule.monitor, pipeline),
     ]
 
 
@@ -100,6 +106,45 @@ def serve(deployments: Sequence[RunnerDeployment]) -> None:
     prefect.serve(*deployments, pause_on_shutdown=False, print_starting_message=False)
 
 
+def run_nights(pipelines: Sequence[Pipeline]) -> None:
+    """Serve the schedules of pipelines; nights that were missed are asked for at once.
+
+    Prefect has made runs for the next few times only, so a longer outage leaves nights without any.
+    """
+    deployments = {pipeline.name: schedules(pipeline) for pipeline in pipelines}
+    for pipeline in pipelines:
+        ask_for_missed(pipeline, deployments[pipeline.name][0])
+    serve([one for some in deployments.values() for one in some])
+
+
+def ask_for_missed(pipeline: Pipeline, nightly: RunnerDeployment) -> date | None:
+    """Let the last night that was missed run now; its run makes up for those before it.
+
+    Returns
+    -------
+    date or None
+        That night; None where none was missed.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.states import Scheduled
+
+    today = night_at(pipeline.schedule, datetime.now(UTC))
+    nights = [day for day in missed(pipeline, today + timedelta(days=1)) if _is_due(pipeline, day)]
+    if not nights:
+        return None
+    nightly.apply()
+    due: State[Any] = Scheduled(scheduled_time=due_at(pipeline.schedule, nights[-1]))
+    once = f"{nightly.full_name} {nights[-1]}, missed, asked for at {datetime.now(UTC):%Y-%m-%d %H}"
+    with get_client(sync_client=True) as client:
+        registered = client.read_deployment_by_name(nightly.full_name)
+        client.create_flow_run_from_deployment(registered.id, state=due, idempotency_key=once)
+    return nights[-1]
+
+
+def _is_due(pipeline: Pipeline, day: date) -> bool:
+    return due_at(pipeline.schedule, day) <= datetime.now(UTC)
+
+
 def _bury_lost_runs(deployments: Sequence[RunnerDeployment]) -> None:
     """Mark runs as crashed that an earlier `serve` took with it: they would hold up all later ones."""
     from prefect.client.orchestration import get_client
@@ -136,4 +181,4 @@ def _make_pool() -> None:
 
 
 if __name__ == "__main__":
-    serve([deployment for file in sys.argv[1:] for deployment in schedules(load_pipeline(file))])
+    run_nights([load_pipeline(file) for file in sys.argv[1:]])

@@ -7,10 +7,14 @@
     ├── InputError              a data file or folder is not what it should be
     │   ├── SchemaError         its columns or types break the contract
     │   └── NoDataError         nothing there for the asked date
-    ├── StoreError              a place cannot be read or written
-    ├── RegistryError           MLflow cannot be reached, or refuses
-    │   └── NoChampionError     no model is live yet
-    └── ServerError             Prefect's server cannot be reached or started
+    ├── StoreError              a place cannot be read or written: worth another try
+    │   └── UnreadableError     one file is not there, is no file, or may not be read
+    ├── BusyError               another run holds what this one needs, for too long
+    ├── RegistryError           a model version is not there, or not what it should be
+    │   ├── NoChampionError     no model is live yet
+    │   └── RegistryAwayError   MLflow cannot be reached, or refuses
+    ├── ServerError             Prefect's server cannot be reached or started
+    └── TimeLimitError          a scheduled night takes longer than it may
 
 A message says what was required, what came, and what to do.
 """
@@ -18,14 +22,17 @@ A message says what was required, what came, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "BusyError",
     "ConfigError",
     "InputError",
     "NoChampionError",
     "NoDataError",
+    "RegistryAwayError",
     "RegistryError",
     "SchemaError",
     "ServerError",
     "StoreError",
+    "UnreadableError",
     "VaewatchError",
 ]
 
@@ -56,13 +63,29 @@ class StoreError(VaewatchError):
     """A place for results cannot be read or written, or holds something altered by hand."""
 
 
+class UnreadableError(StoreError):
+    """One file is not there, is no regular file, or may not be read; another try would not help."""
+
+
+class BusyError(VaewatchError):
+    """Another run holds what this one needs, and did not let go in time."""
+
+
 class RegistryError(VaewatchError):
-    """MLflow cannot be reached, or refuses what was asked."""
+    """A model version is not there, or is not what it should be."""
 
 
 class NoChampionError(RegistryError):
     """No model version carries the live alias yet."""
 
 
+class RegistryAwayError(RegistryError):
+    """MLflow cannot be reached, or refuses what was asked: worth another try."""
+
+
 class ServerError(VaewatchError):
     """Prefect's server cannot be reached or started."""
+
+
+class TimeLimitError(VaewatchError):
+    """A scheduled night takes longer than ``schedule.time_limit``."""

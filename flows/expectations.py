@@ -29,6 +29,7 @@ __all__ = [
     "RowRule",
     "bad_rows",
     "load_suite",
+    "prepare",
     "profile",
     "row_rules",
     "save_suite",
@@ -157,6 +158,11 @@ def _thinned(sample: pa.Table) -> pa.Table:
     if sample.num_rows <= SAMPLE_ROWS:
         return sample
     return sample.take(pa.array([row * sample.num_rows // SAMPLE_ROWS for row in range(SAMPLE_ROWS)]))
+
+
+def prepare() -> None:
+    """Import Great Expectations now, not when the first sample is shown to it."""
+    _whole_frame()
 
 
 @functools.cache

@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from flows.errors import StoreError
 from flows.storage import Store
 
-__all__ = ["Manifest", "ManifestInput", "ManifestModel", "ManifestOutput", "manifest_key", "read_manifest"]
+__all__ = [
+    "Manifest",
+    "ManifestInput",
+    "ManifestModel",
+    "ManifestOutput",
+    "kept_flags_key",
+    "manifest_key",
+    "read_manifest",
+]
 
 
 class _Record(BaseModel):
@@ -39,6 +47,7 @@ class ManifestOutput(_Record):
     path: str
     rows: int
     digest: str
+    size: int | None = None  # bytes; None in manifests of version 0.1
 
 
 class ManifestModel(_Record):
@@ -78,6 +87,9 @@ class Manifest(_Record):
     not_certified: str | None = None
     calibration: dict[str, Any] = Field(default_factory=dict)
     scored_at: str
+    selection: dict[str, Any] = Field(default_factory=dict)
+    changes: dict[str, Any] | None = None
+    incident: dict[str, Any] | None = None
     history: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")
@@ -97,6 +109,22 @@ class Manifest(_Record):
                 night = f"night {self.date} of {self.pipeline}"
                 raise StoreError(f"{night}: {account} was required, however {left:,} and {right:,} came")
         return self
+
+    @property
+    def origin(self) -> tuple[ManifestModel, str, frozenset[tuple[str, str]]]:
+        """What the night is a function of: model, settings, and files by path and digest."""
+        return self.model, self.pipeline_digest, frozenset((one.path, one.digest) for one in self.inputs)
+
+    def succession(self) -> tuple[dict[str, Any], ...]:
+        """The history of the scoring after this one: its own, and this scoring without its tables.
+
+        Its flags are kept aside, see `flows.commit`: ``flags`` says where.
+        """
+        gone = {"format_version", "pipeline", "date", "outputs", "history"}
+        flags = [one for one in self.outputs if one.path.startswith("flags/")]
+        kept = [{"path": kept_flags_key(self.date, one.digest), "digest": one.digest} for one in flags]
+        entry = self.model_dump(mode="json", exclude=gone)
+        return (*self.history, {**entry, "flags": kept[0] if kept else None})
 
     def to_json(self) -> str:
         """Return the manifest as JSON, closed by a digest of its content."""
@@ -126,6 +154,11 @@ class Manifest(_Record):
 def manifest_key(day: Date) -> str:
     """Return the place of a night's manifest below the output folder."""
     return f"manifests/dt={day}.json"
+
+
+def kept_flags_key(day: Date, digest: str) -> str:
+    """Return where the flags of a scoring are kept when another one takes its place."""
+    return f".history/dt={day}/{digest.removeprefix('sha256:')[:16]}.parquet"
 
 
 def read_manifest(store: Store, day: Date) -> Manifest | None:

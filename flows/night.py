@@ -1,32 +1,48 @@
-"""One night, file by file: read, cast, rule, score, decide, explain, write. No file is ever held whole.
+"""One night: its files are cut into shards, an engine scores them, one writer puts their parts together.
 
-Each file is staged by itself, so that corruption found late discards that file alone; nothing is visible
-before `commit` replaces the night's tables one by one, the manifest last.
+No file is ever held whole. Each shard is staged by itself, so that corruption found late discards its file
+alone, and the tables are the same whoever scored the shards, and in which order; nothing is visible before
+`flows.commit` replaces the night's tables, the manifest last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flows import progress, results
+from flows.breaker import KEPT, SHIFTED, incident_of
 from flows.casts import CastPlan, common_schema, plan_casts
+from flows.commit import TABLES, part_key
 from flows.decision import Decider, calibration_facts
-from flows.errors import InputError
-from flows.expectations import RowRule, bad_rows, row_rules
-from flows.manifest import Manifest, ManifestInput, ManifestModel, ManifestOutput, manifest_key
-from flows.tables import InputFile, PartWriter, file_digest, open_table
+from flows.engines import Engine, engine_of
+from flows.errors import InputError, SchemaError
+from flows.flagging import CONTRIBUTIONS, UNLIKE_SHARES, Stamp, expected_schema
+from flows.manifest import Manifest, ManifestInput, ManifestModel, ManifestOutput
+from flows.results import staged_name
+from flows.shards import (
+    SHARD_ROWS,
+    Recipe,
+    Shard,
+    ShardScores,
+    finish_shard,
+    planned,
+    put_model,
+    score_shard,
+    scores_schema,
+    shards_of,
+)
+from flows.tables import InputFile, PartWriter, open_table
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
-    from flows.storage import Store
     from vae_core import VAEDetector
 
 __all__ = ["FileAccount", "Night", "expected_schema"]
@@ -38,26 +54,26 @@ class FileAccount:
 
     file: InputFile
     rows: int | None = None
-    scored: int = 0
-    quarantined: int = 0
     casts: tuple[str, ...] = ()
     reason: str | None = None
     plan: CastPlan | None = None
     schema: pa.Schema | None = None
+    shards: list[tuple[Shard, ShardScores]] = field(default_factory=list)
 
     @property
     def status(self) -> Literal["scored", "rejected"]:
         """``scored`` or ``rejected``."""
         return "scored" if self.reason is None else "rejected"
 
+    @property
+    def scored(self) -> int:
+        """Rows scored."""
+        return sum(scores.tally.rows for _, scores in self.shards)
 
-def expected_schema(detector: VAEDetector) -> tuple[pa.Schema, list[str]]:
-    """Columns that a file must have for a detector, and those among them that may be missing (keys)."""
-    from vae_core import ColumnKind
-
-    wanted = [column for column in detector.schema_.columns if column.kind is not ColumnKind.IGNORED]
-    schema = pa.schema([(column.name, column.arrow_type) for column in wanted])
-    return schema, [column.name for column in wanted if not column.is_feature]
+    @property
+    def quarantined(self) -> int:
+        """Rows in quarantine."""
+        return sum(scores.quarantined for _, scores in self.shards)
 
 
 @dataclass
@@ -76,6 +92,8 @@ class Night:
         Expectations whose row rules send rows to quarantine.
     stage
         An empty local folder on the file system of the results.
+    engine
+        Who scores the shards; by default what the pipeline's ``engine`` asks for.
     """
 
     pipeline: Pipeline
@@ -84,121 +102,139 @@ class Night:
     model: ManifestModel
     suite: dict[str, Any]
     stage: Path
+    engine: Engine | None = None
     accounts: list[FileAccount] = field(default_factory=list)
-    scored_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    scored_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     flagged: int = 0
     cut: float = float("inf")
+    incident: dict[str, Any] | None = None
+    settled: int = 0
+    scores: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.decider = Decider.of(self.pipeline.decision.model_dump(), self.detector.calibration_)
+        decision, columns = self.pipeline.decision.model_dump(), self.pipeline.columns
+        self.decider = Decider.of(decision, self.detector.calibration_)
+        self.recipe = Recipe(
+            stage=str(self.stage),
+            model=str(self.stage / "model"),
+            digest=put_model(self.detector, self.stage / "model"),
+            suite=self.suite,
+            decision=decision,
+            keys=tuple(columns.key),
+            sensitive=tuple(columns.sensitive),
+            prefix=self.pipeline.prefix,
+            scores=self.pipeline.retention.scores != "none",
+            at_stake=columns.value_at_stake,
+        )
+
+    @property
+    def seconds(self) -> list[float]:
+        """How long each shard took, reading and writing included, in order."""
+        return [scores.seconds for account in self.accounts for _, scores in account.shards]
 
     def read(self, files: Sequence[InputFile]) -> None:
         """Score all files into the stage; a bad one is rejected and the others go on."""
-        for i, file in enumerate(files, len(self.accounts)):
-            account = FileAccount(file)
-            self.accounts.append(account)
-            mark = self.decider.mark()
-            try:
-                self._read_file(i, account)
-            except InputError as error:
-                self.decider.back_to(mark)
-                self._reject(i, account, str(error))
+        self.accounts += [FileAccount(file) for file in files]
+        score = partial(score_shard, self.recipe)
+        with closing(self._engine().map(score, self._shards(self.settled))) as outcomes:
+            for shard, scores in outcomes:
+                self._settle(shard.number)
+                self._account(shard, scores)
+        self._settle(len(self.accounts))
 
     def reject(self, file: InputFile, reason: str) -> None:
         """Account for a file that is not to be read."""
         self.accounts.append(FileAccount(file, reason=reason))
 
-    def _reject(self, i: int, account: FileAccount, reason: str) -> None:
-        named = reason if account.file.path in reason else f"{account.file.path}: {reason}"
-        account.reason, account.scored, account.quarantined = named, 0, 0
-        for path in self.stage.glob(f"*-{i}.parquet"):
-            path.unlink()
+    def _engine(self) -> Engine:
+        if self.engine is None:
+            self.engine = engine_of(self.pipeline.engine, self.pipeline.output_path)
+        return self.engine
 
-    def _read_file(self, i: int, account: FileAccount) -> None:
+    def _shards(self, first: int) -> Iterator[Shard]:
+        """Open the files one after the other, as their shards are asked for."""
+        for i in range(first, len(self.accounts)):
+            account = self.accounts[i]
+            if account.reason is None:
+                try:
+                    shards = self._opened(i, account)
+                except InputError as error:
+                    account.reason = str(error)
+                    continue
+                for shard in shards:
+                    if account.reason is None:
+                        yield replace(shard, floor=self.decider.floor())
+
+    def _opened(self, i: int, account: FileAccount) -> list[Shard]:
         with open_table(account.file) as reader:
             account.rows, account.schema = reader.num_rows, reader.schema
             results.refuse_clashes(reader.schema.names, self.pipeline.prefix)
-            expected, optional = expected_schema(self.detector)
-            plan = account.plan = plan_casts(expected, reader.schema, optional)
-            account.casts = tuple(str(cast) for cast in plan.casts)
-            self._common_schema()
-            rules = row_rules(self.suite, _seen_schema(plan, reader.schema))
-            quarantine = pa.schema([*reader.schema, (results_name(results.BROKEN), pa.string())])
-            with (
-                PartWriter(self.stage / f"candidates-{i}.parquet", self._staged(reader.schema)) as candidates,
-                PartWriter(self.stage / f"quarantine-{i}.parquet", quarantine) as bad,
-                PartWriter(self.stage / f"scores-{i}.parquet", self._scores_schema(plan)) as scores,
-            ):
-                for start, batch in _numbered(reader.batches()):
-                    good = self._quarantine(batch, plan, rules, bad)
-                    self._score(account, start, batch, good, candidates, scores)
-                    progress.advance(f"scoring {self.day}", start + batch.num_rows, reader.num_rows)
-            account.quarantined = bad.rows
+            account.plan, _ = planned(self.detector, reader.schema, self.suite)
+            account.casts = tuple(str(cast) for cast in account.plan.casts)
+            return shards_of(i, account.file, reader.row_groups)
 
-    def _staged(self, schema: pa.Schema) -> pa.Schema:
-        return pa.schema([*schema, *((results_name(name), kind) for name, kind in STAGED.items())])
+    def _account(self, shard: Shard, scores: ShardScores) -> None:
+        account = self.accounts[shard.number]
+        account.reason = account.reason or scores.reason
+        account.shards.append((shard, scores))
+        done = shard.groups[0].start + shard.rows
+        progress.advance(f"scoring {self.day}", done, account.rows or done)
 
-    def _scores_schema(self, plan: CastPlan) -> pa.Schema:
-        keys = [field for field in plan.expected if field.name in self._shown_keys()]
-        return pa.schema([*keys, *((results_name(name), kind) for name, kind in STAGED.items())])
+    def _settle(self, end: int) -> None:
+        """Decide in order which files before the one numbered ``end`` count, now that they are read."""
+        for i in range(self.settled, end):
+            account = self.accounts[i]
+            account.reason = account.reason or self._unlike_others(i)
+            if account.reason is None:
+                for _, scores in account.shards:
+                    self.decider.take(scores.tally)
+            else:
+                self._reject(i, account, account.reason)
+        self.settled = max(self.settled, end)
 
-    def _shown_keys(self) -> list[str]:
-        columns = self.pipeline.columns
-        return [name for name in columns.key if name not in columns.sensitive]
+    def _unlike_others(self, i: int) -> str | None:
+        """Why a file has no columns in common with those before it; None where it has."""
+        try:
+            self._common_schema(i + 1)
+        except SchemaError as error:
+            return str(error)
+        return None
 
-    def _quarantine(
-        self, batch: pa.RecordBatch, plan: CastPlan, rules: tuple[RowRule, ...], bad: PartWriter
-    ) -> np.ndarray[Any, Any]:
-        """Write the rows that break a rule; returns where the good ones are, bool [n]."""
-        misfit = plan.misfits(batch)
-        fitting = batch.filter(pc.invert(misfit)) if pc.any(misfit).as_py() else batch
-        broken, why = bad_rows(rules, _seen(plan, fitting))
-        mask, reasons = _merged(misfit, broken, why)
-        if mask.any():
-            rows = pa.array(mask)
-            extended = [*batch.filter(rows).columns, reasons.filter(rows)]
-            bad.write(pa.RecordBatch.from_arrays(extended, schema=bad.schema))
-        good: np.ndarray[Any, Any] = ~mask
-        return good
-
-    def _score(
-        self,
-        account: FileAccount,
-        start: int,
-        batch: pa.RecordBatch,
-        good: np.ndarray[Any, Any],
-        candidates: PartWriter,
-        written: PartWriter,
-    ) -> None:
-        kept = batch if good.all() else batch.filter(pa.array(good))
-        if kept.num_rows == 0 or account.plan is None:
-            return
-        cast = account.plan.apply(kept)
-        scores = self.detector.score_batch(cast)
-        may = self.decider.candidates(scores.anomaly_score)
-        numbers = start + np.flatnonzero(good)
-        account.scored += kept.num_rows
-        added = self._added(account, scores, numbers)
-        keys = [cast.column(name) for name in self._shown_keys() if name in cast.schema.names]
-        written.write(pa.RecordBatch.from_arrays([*keys, *added], schema=written.schema))
-        if may.any():
-            rows = pa.RecordBatch.from_arrays([*kept.columns, *added], schema=candidates.schema)
-            candidates.write(rows.filter(pa.array(may)))
-
-    @staticmethod
-    def _added(account: FileAccount, scores: Any, numbers: np.ndarray[Any, Any]) -> list[pa.Array]:
-        everything = np.ones(len(numbers), dtype=np.bool_)
-        columns = results.score_columns(scores, everything)
-        columns |= results.identity_columns(account.file.key, numbers)
-        return [columns[name].cast(kind) for name, kind in STAGED.items()]
+    def _reject(self, i: int, account: FileAccount, reason: str) -> None:
+        account.reason = reason if account.file.path in reason else f"{account.file.path}: {reason}"
+        account.shards.clear()
+        for path in self.stage.glob(f"*-{i}-*.parquet"):
+            path.unlink()
 
     def decide(self) -> None:
         """Draw the line, explain the rows beyond it, and write the night's tables into the stage."""
+        self._settle(len(self.accounts))
         self.cut = self.decider.threshold()
+        self.incident = incident_of(self.pipeline, self.decider.odd, self.decider.rows)
+        self._finish()
         self._write_flags()
         self._write_scores()
         self._write_quarantine()
         self._write_rejected()
+
+    def _finish(self) -> None:
+        """Have the flagged rows of all shards explained."""
+        model = self.model
+        level = self.decider.level_of(KEPT) if self.incident else float("-inf")
+        stamp = Stamp(
+            self.cut,
+            model.name,
+            model.version,
+            model.run_id,
+            self.scored_at,
+            shown_from=level,
+            line=self.decider.line(),
+        )
+        finish = partial(finish_shard, self.recipe, stamp)
+        shards = [shard for _, account in self._scored() for shard, _ in account.shards]
+        with closing(self._engine().map(finish, shards)) as outcomes:
+            for done, _ in enumerate(outcomes, 1):
+                progress.advance(f"explaining {self.day}", done, len(shards))
 
     def _scored(self) -> list[tuple[int, FileAccount]]:
         return [(i, account) for i, account in enumerate(self.accounts) if account.status == "scored"]
@@ -207,100 +243,72 @@ class Night:
         scored = self._scored()
         if not scored:
             return
-        common = self._common_schema()
-        schema = pa.schema([*common, *self._flag_fields()])
-        with (
-            PartWriter(self.stage / "flags.parquet", schema, keep_empty=True) as flags,
-            PartWriter(self.stage / "contributions.parquet", CONTRIBUTIONS, keep_empty=True) as shares,
-        ):
-            for i, account in scored:
-                for batch in _staged_batches(self.stage / f"candidates-{i}.parquet"):
-                    self._explain(account, batch, common, flags, shares)
+        common = self._common_schema(len(self.accounts))
+        ours = [
+            pa.field(self.pipeline.prefix + name, results.type_of(name)) for name in results.added_names()
+        ]
+        path, shares = self.stage / "flags.parquet", self.stage / "contributions.parquet"
+        with PartWriter(path, pa.schema([*common, *ours]), keep_empty=True) as flags:
+            for _, account in scored:
+                for batch in self._staged("flags", account):
+                    flags.write(_carried(batch, common, flags.schema))
+        with PartWriter(shares, CONTRIBUTIONS, keep_empty=True, unlike=UNLIKE_SHARES) as writer:
+            for _, account in scored:
+                for batch in self._staged("contributions", account):
+                    writer.write(batch)
         self.flagged = flags.rows
 
-    def _common_schema(self) -> pa.Schema:
-        """Columns of all files not rejected; types that differ give way to that of the training data."""
-        schemas = [account.schema for _, account in self._scored() if account.schema is not None]
+    def _staged(self, table: str, account: FileAccount) -> Iterator[pa.RecordBatch]:
+        for shard, _ in account.shards:
+            yield from _batches(shard.staged(self.recipe.stage, table))
+
+    def _common_schema(self, end: int) -> pa.Schema:
+        """Columns of the first ``end`` files, less those rejected; of types that differ, the training's."""
+        accounts = [account for i, account in self._scored() if i < end]
+        schemas = [account.schema for account in accounts if account.schema is not None]
         trained = expected_schema(self.detector)[0]
         unlike = {name for name in trained.names if len(_types_of(name, schemas)) > 1}
         return common_schema([_retyped(schema, trained, unlike) for schema in schemas])
 
-    def _flag_fields(self) -> list[pa.Field]:
-        return [pa.field(self.pipeline.prefix + name, _type_of(name)) for name in results.added_names()]
-
-    def _explain(
-        self,
-        account: FileAccount,
-        batch: pa.RecordBatch,
-        common: pa.Schema,
-        flags: PartWriter,
-        shares: PartWriter,
-    ) -> None:
-        score = batch.column(results_name("anomaly_score"))
-        beyond = batch.filter(pc.greater_equal(score, self.cut))
-        if beyond.num_rows == 0 or account.plan is None or account.schema is None:
-            return
-        original = beyond.select(account.schema.names)
-        cast = account.plan.apply(original)
-        columns = self._flag_columns(beyond, cast)
-        carried = plan_casts(common, original.schema, optional=common.names).apply(original)
-        added = [columns[name].cast(_type_of(name)) for name in results.added_names()]
-        flags.write(pa.RecordBatch.from_arrays([*carried.columns, *added], schema=flags.schema))
-        shares.write(self._shares(columns["row_id"], cast))
-
-    def _flag_columns(self, beyond: pa.RecordBatch, cast: pa.RecordBatch) -> dict[str, pa.Array]:
-        rows, columns = beyond.num_rows, self.pipeline.columns
-        found = {name: beyond.column(results_name(name)) for name in STAGED}
-        found |= results.flag_columns(self.detector.explain(cast, results.REASONS), columns.sensitive)
-        found["row_key"] = results.row_keys(cast, columns.key, columns.sensitive)
-        constant = {
-            "is_anomaly": True,
-            "threshold": self.cut,
-            "model_name": self.model.name,
-            "model_version": self.model.version,
-            "run_id": self.model.run_id,
-            "scored_at": self.scored_at,
-        }
-        return found | {
-            name: pa.repeat(pa.scalar(value, _type_of(name)), rows) for name, value in constant.items()
-        }
-
-    def _shares(self, row_id: pa.Array, cast: pa.RecordBatch) -> pa.RecordBatch:
-        losses = self.detector.score_batch(cast).column_losses
-        over = np.maximum(losses - self.detector.usual_losses_, 0.0)
-        share = over / np.maximum(over.sum(axis=1, keepdims=True), 1e-12)
-        names = [column.name for column in self.detector.schema_.features]
-        return results.contributions(row_id, names, losses, share)
-
     def _write_scores(self) -> None:
-        scored = self._scored()
-        if not scored:
+        if not self._scored() or not self.recipe.scores:
             return
-        plan = scored[0][1].plan
-        keys = [] if plan is None else [field for field in plan.expected if field.name in self._shown_keys()]
-        ours = STAGED | {"is_anomaly": pa.bool_(), "threshold": pa.float64()}
-        schema = pa.schema([*keys, *((self.pipeline.prefix + name, kind) for name, kind in ours.items())])
-        with PartWriter(self.stage / "scores.parquet", schema, keep_empty=True) as writer:
-            for i, _ in scored:
-                for batch in _staged_batches(self.stage / f"scores-{i}.parquet"):
-                    flagged = pc.greater_equal(batch.column(results_name("anomaly_score")), self.cut)
-                    cut = pa.repeat(pa.scalar(self.cut), batch.num_rows)
-                    writer.write(pa.RecordBatch.from_arrays([*batch.columns, flagged, cut], schema=schema))
+        schema = scores_schema(self.detector, self.recipe)
+        for number, run in enumerate(self._runs()):
+            part = self.stage / f"scores.{number}.parquet"
+            self.scores.append(part)
+            if len(run) == 1 and run[0].exists():
+                run[0].rename(part)
+                continue
+            unlike = [self.pipeline.prefix + name for name in results.UNLIKE]
+            with PartWriter(part, schema, keep_empty=True, unlike=unlike) as writer:
+                for path in run:
+                    for batch in _batches(path):
+                        writer.write(batch)
+
+    def _runs(self) -> list[list[Path]]:
+        """Staged scores that make one object each: those of whole shards, shorter ones together."""
+        runs: list[list[Path]] = [[]]
+        rows = 0
+        for _, account in self._scored():
+            for shard, _ in account.shards:
+                if rows >= SHARD_ROWS:
+                    runs.append([])
+                    rows = 0
+                runs[-1].append(shard.staged(self.recipe.stage, "scores"))
+                rows += shard.rows
+        return runs
 
     def _write_quarantine(self) -> None:
-        parts = [
-            (self.stage / f"quarantine-{i}.parquet", account)
-            for i, account in self._scored()
-            if account.quarantined
-        ]
-        if not parts:
+        accounts = [account for _, account in self._scored() if account.quarantined]
+        if not accounts:
             return
-        common = common_schema([account.schema for _, account in parts if account.schema is not None])
+        common = common_schema([account.schema for account in accounts if account.schema is not None])
         added = [self.pipeline.prefix + name for name in (results.BROKEN, "batch_file")]
         schema = pa.schema([*common, *((name, pa.string()) for name in added)])
         with PartWriter(self.stage / "quarantine.parquet", schema) as writer:
-            for path, account in parts:
-                for batch in _staged_batches(path):
+            for account in accounts:
+                for batch in self._staged("quarantine", account):
                     writer.write(_with_file(batch, account.file.key, common, schema))
 
     def _write_rejected(self) -> None:
@@ -317,22 +325,22 @@ class Night:
         with PartWriter(self.stage / "rejected.parquet", schema) as writer:
             writer.write(pa.RecordBatch.from_pylist(rows, schema=schema))
 
-    def commit(self, store: Store, before: Manifest | None) -> Manifest:
-        """Replace the night's tables, each at once; the manifest last."""
-        outputs = []
-        for table in TABLES:
-            key, part = f"{table}/dt={self.day}/part-0.parquet", self.stage / f"{table}.parquet"
-            if part.exists():
-                outputs.append(_output(part, key))
-                store.commit(part, key)
-            elif store.exists(key):
-                store.delete(key)
-        manifest = self._manifest(outputs, before)
-        store.write_bytes(manifest_key(self.day), manifest.to_json().encode())
-        return manifest
+    def parts(self) -> dict[str, Path]:
+        """The night's tables in the stage, by the keys that they will have; scores may be several."""
+        staged = {part_key(table, self.day): self.stage / f"{table}.parquet" for table in TABLES}
+        first = part_key("scores", self.day)
+        numbered = {first.replace("part-0", f"part-{i}"): path for i, path in enumerate(self.scores)}
+        return {key: part for key, part in staged.items() if part.exists()} | numbered
 
-    def _manifest(self, outputs: list[ManifestOutput], before: Manifest | None) -> Manifest:
-        scored, doubt = [account for _, account in self._scored()], self.decider.doubt()
+    def manifest(
+        self,
+        outputs: Sequence[ManifestOutput],
+        history: tuple[dict[str, Any], ...] = (),
+        changes: dict[str, Any] | None = None,
+    ) -> Manifest:
+        """The night's account; ``history`` and ``changes`` tell of the scorings before it."""
+        scored = [account for _, account in self._scored()]
+        doubt = SHIFTED if self.incident else self.decider.doubt()
         return Manifest(
             pipeline=self.pipeline.name,
             date=self.day,
@@ -352,24 +360,11 @@ class Night:
             not_certified=doubt,
             calibration=calibration_facts(self.detector.calibration_),
             scored_at=self.scored_at.isoformat(timespec="seconds"),
-            history=() if before is None else (*before.history, _past(before)),
+            changes=changes,
+            incident=self.incident,
+            selection=self.decider.selection(),
+            history=history,
         )
-
-
-STAGED = {name: pa.float64() for name in results.SCORES} | {
-    "row_id": pa.string(),
-    "batch_file": pa.string(),
-    "row_number": pa.int64(),
-}
-TABLES = ("flags", "contributions", "scores", "quarantine", "rejected")
-CONTRIBUTIONS = pa.schema(
-    [("row_id", pa.string()), ("column", pa.string()), ("loss", pa.float64()), ("share", pa.float64())]
-)
-
-
-def results_name(name: str) -> str:
-    """Name of a staged column beside a table's own, where any name may be taken."""
-    return f"\x00{name}"
 
 
 def _types_of(name: str, schemas: Sequence[pa.Schema]) -> set[pa.DataType]:
@@ -381,61 +376,28 @@ def _retyped(schema: pa.Schema, trained: pa.Schema, names: set[str]) -> pa.Schem
     return pa.schema([trained.field(field.name) if field.name in names else field for field in schema])
 
 
-def _type_of(name: str) -> pa.DataType:
-    if name in STAGED:
-        return STAGED[name]
-    if name == "scored_at":
-        return pa.timestamp("us", "UTC")
-    if name == "is_anomaly":
-        return pa.bool_()
-    return pa.float64() if name == "threshold" or name.endswith("_share") else pa.string()
-
-
-def _seen_schema(plan: CastPlan, actual: pa.Schema) -> pa.Schema:
-    return pa.schema([*plan.expected, *(actual.field(name) for name in plan.extra)])
-
-
-def _seen(plan: CastPlan, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The cast columns, and the others as they came: what row rules look at."""
-    cast = plan.apply(batch)
-    others = [batch.column(name) for name in plan.extra]
-    return pa.RecordBatch.from_arrays([*cast.columns, *others], schema=_seen_schema(plan, batch.schema))
-
-
-def _merged(misfit: pa.BooleanArray, broken: pa.BooleanArray, why: pa.Array) -> tuple[Any, pa.Array]:
-    """Masks and reasons of a whole batch, from those of its fitting rows."""
-    odd = np.asarray(misfit.to_numpy(zero_copy_only=False), dtype=np.bool_)
-    mask, reasons = odd.copy(), np.full(odd.size, "a value that does not fit its column's type", dtype=object)
-    mask[~odd] = np.asarray(broken.to_numpy(zero_copy_only=False), dtype=np.bool_)
-    reasons[~odd] = why.to_numpy(zero_copy_only=False)
-    return mask, pa.array(reasons, pa.string())
-
-
-def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    start = 0
-    for batch in batches:
-        yield start, batch
-        start += batch.num_rows
-
-
-def _staged_batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     if not path.exists():
         return
     with open_table(path) as reader:
         yield from reader.batches()
 
 
+def _carried(batch: pa.RecordBatch, common: pa.Schema, schema: pa.Schema) -> pa.RecordBatch:
+    """Staged rows, their own columns in the types that all files share, ours under their final names."""
+    own = batch.select([name for name in batch.schema.names if not results.is_staged(name)])
+    ours = [
+        column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        if results.is_staged(name)
+    ]
+    carried = plan_casts(common, own.schema, optional=common.names).apply(own)
+    return pa.RecordBatch.from_arrays([*carried.columns, *ours], schema=schema)
+
+
 def _with_file(batch: pa.RecordBatch, key: str, common: pa.Schema, schema: pa.Schema) -> pa.RecordBatch:
-    broken = results_name(results.BROKEN)
-    original = batch.select([name for name in batch.schema.names if name != broken])
-    carried = plan_casts(common, original.schema, optional=common.names).apply(original)
-    named = pa.repeat(pa.scalar(key), batch.num_rows)
-    return pa.RecordBatch.from_arrays([*carried.columns, batch.column(broken), named], schema=schema)
-
-
-def _output(part: Path, key: str) -> ManifestOutput:
-    with open_table(part) as reader:
-        return ManifestOutput(path=key, rows=reader.num_rows, digest=file_digest(part))
+    named = batch.append_column(staged_name("batch_file"), pa.repeat(pa.scalar(key), batch.num_rows))
+    return _carried(named, common, schema)
 
 
 def _input(account: FileAccount) -> ManifestInput:
@@ -447,20 +409,4 @@ def _input(account: FileAccount) -> ManifestInput:
         rows=account.rows,
         status=account.status,
         reason=account.reason or cast,
-    )
-
-
-def _past(manifest: Manifest) -> dict[str, Any]:
-    """What history keeps of a night that is scored again."""
-    return manifest.model_dump(
-        mode="json",
-        include={
-            "rows_in",
-            "rows_scored",
-            "rows_quarantined",
-            "rows_flagged",
-            "pipeline_digest",
-            "model",
-            "scored_at",
-        },
     )

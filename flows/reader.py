@@ -1,5 +1,8 @@
 """Read one Parquet file from outside: checked first, then streamed in record batches of bounded size.
 
+A row group is read whole where it is small enough: that takes two thirds of the time of reading it in
+batches. A larger one is read batch by batch, so that memory is bounded whatever its writer did.
+
 Facts about pyarrow 25 that shape this module:
 
 - ``metadata.row_group(i).column(j)`` of a corrupt or encrypted chunk ends the process (``terminate called``),
@@ -16,6 +19,7 @@ import collections
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -26,10 +30,11 @@ import pyarrow.parquet as pq
 
 from flows.errors import InputError, SchemaError
 from flows.sniff import check_magic, check_single, is_encrypted
+from flows.storage import raise_if_away
 
-__all__ = ["BATCH_ROWS", "TableReader"]
+__all__ = ["BATCH_ROWS", "RowGroup", "TableReader", "decoded"]
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 131_072
 _BATCH_BYTES = 64 * 1024 * 1024  # decoded size of a batch, give or take one row
 _BUFFER_BYTES = 1024 * 1024  # read ahead in a column, instead of its whole row group
 _PAGE_BYTES = 1024 * 1024  # size at which most writers give up a column's dictionary
@@ -37,6 +42,15 @@ _PEEK_ROWS = 1024
 _PREFIX_ROWS = 1024  # rows a batch of texts whose decoded size nothing tells beforehand
 _TEXT = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group of a file: its number, the number of its first row, and how many rows it has."""
+
+    number: int
+    start: int
+    rows: int
 
 
 class TableReader:
@@ -58,6 +72,8 @@ class TableReader:
         Columns and types as the file's writer meant them, without the writer's own metadata.
     num_rows
         Rows in the file, by its footer.
+    row_groups
+        Those that have rows, in order.
 
     Raises
     ------
@@ -79,6 +95,7 @@ class TableReader:
         self._constants = {name: value for name, value in constants.items() if name not in own.names}
         self.schema: pa.Schema = pa.schema([*own, *((name, pa.string()) for name in self._constants)])
         self.num_rows: int = self._metadata.num_rows
+        self.row_groups = tuple(self._row_groups())
         self._check_readable()
 
     def batches(
@@ -99,10 +116,28 @@ class TableReader:
             When a page is corrupt or a text is no UTF-8; what was yielded before should be discarded.
         """
         wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+        for batch in self._coded(wanted, max_rows, self.row_groups):
+            yield decoded(batch, wanted)
+
+    def coded_batches(self, groups: Sequence[RowGroup]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of some row groups in order, text that repeats still as dictionaries.
+
+        Several threads may do so at once. `decoded` gives a batch the file's own types.
+
+        Raises
+        ------
+        InputError
+            As `batches`.
+        """
+        return self._coded(self.schema, BATCH_ROWS, groups)
+
+    def _coded(
+        self, wanted: pa.Schema, max_rows: int, groups: Sequence[RowGroup]
+    ) -> Iterator[pa.RecordBatch]:
         own = [name for name in wanted.names if name in self._own_names] or self._own_names[:1]
-        for batch in self._stored(own, max_rows):
+        for batch in self._stored(own, max_rows, groups):
             for piece in _pieces(batch):
-                yield _as_schema(piece, wanted, self._constants)
+                yield _with_constants(piece, wanted, self._constants)
 
     def close(self) -> None:
         """Close the file."""
@@ -116,18 +151,20 @@ class TableReader:
     ) -> None:
         self.close()
 
-    def _open(self, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    def _open(self, dictionaries: Sequence[str] = (), buffer_size: int = _BUFFER_BYTES) -> pq.ParquetFile:
         return pq.ParquetFile(
             self._source,
             metadata=self._metadata,
             read_dictionary=list(dictionaries),
-            buffer_size=_BUFFER_BYTES,
+            buffer_size=buffer_size,
             pre_buffer=False,
             page_checksum_verification=True,
         )
 
     def _check_readable(self) -> None:
-        if is_encrypted(self._source, self._metadata):
+        with _refusals(self.path):
+            encrypted = is_encrypted(self._source, self._metadata)
+        if encrypted:
             columns = _listed(self._broken(self._own_names)) or "some"
             raise InputError(
                 f"{self.path}: readable columns were required, however {columns} came encrypted;"
@@ -138,53 +175,86 @@ class TableReader:
 
     def _end_of_data(self) -> int:
         """Return the offset behind the last column of the last row group that has rows."""
-        groups = self._groups()
-        if not groups:
+        if not self.row_groups:
             return int(self._source.size())
-        number, group = groups[-1]
+        number = self.row_groups[-1].number
+        group = self._metadata.row_group(number)
         self._peek(number, self._own_names[-1:])
         chunk = group.column(group.num_columns - 1)
         offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
         return min(int(offset) for offset in offsets if offset) + int(chunk.total_compressed_size)
 
-    def _stored(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+    def _stored(
+        self, columns: list[str], max_rows: int, groups: Sequence[RowGroup]
+    ) -> Iterator[pa.RecordBatch]:
         """Yield batches whose repeated text is still a dictionary."""
-        rows = 0
+        rows, expected = 0, sum(group.rows for group in groups)
+        first = groups[0].start if groups else 0
         try:
-            repeated, size = self._plan(columns, max_rows)
-            for batch in self._open(repeated).iter_batches(size, columns=columns):
-                _check_values(self.path, batch)
-                yield batch
-                rows += batch.num_rows
+            plan = self._plan(columns, max_rows)
+            for run in self._runs(plan, groups):
+                for batch in self._read(columns, plan, run):
+                    _check_values(self.path, batch)
+                    yield batch
+                    rows += batch.num_rows
         except _ARROW_ERRORS as error:
+            raise_if_away(self.path, error)
             broken = _listed(self._broken(columns)) or "unknown"
             raise InputError(
-                f"{self.path}: readable pages were required, however reading failed after row {rows:,},"
-                f" column {broken} ({_reason(error)}); write the file again"
+                f"{self.path}: readable pages were required, however reading failed after row"
+                f" {first + rows:,}, column {broken} ({_reason(error)}); write the file again"
             ) from error
-        if rows != self.num_rows:
+        if rows != expected:
             raise InputError(
-                f"{self.path}: the {self.num_rows:,} rows of its footer were required, however {rows:,} came;"
+                f"{self.path}: the {expected:,} rows of its footer were required, however {rows:,} came;"
                 " write the file again"
             )
 
-    def _plan(self, columns: Sequence[str], max_rows: int) -> tuple[list[str], int]:
-        """Return the columns to read as dictionaries, and the rows of a batch."""
-        groups = self._groups()
-        texts = [name for name in columns if self.schema.field(name).type in _TEXT]
-        if not groups or not texts:
-            return [], self._rows_within_budget(max_rows)
-        largest, _ = max(groups, key=lambda numbered: int(numbered[1].num_rows))
-        try:
-            first = self._peek(largest, texts)
-        except _ARROW_ERRORS:  # texts stored as differences have no dictionaries
-            return [], min(self._rows_within_budget(max_rows), _PREFIX_ROWS)
-        repeated = [name for name in texts if _repeats(first.column(name), max_rows)]
-        return repeated, self._rows_within_budget(max_rows)
+    def _read(self, columns: list[str], plan: _Plan, run: list[RowGroup]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a run of row groups: read at once, or in batches where it is a large one."""
+        numbers = [group.number for group in run]
+        if len(run) == 1 and not self._is_small(run[0], plan):
+            file = self._open(plan.repeated)
+            yield from file.iter_batches(plan.size, numbers, columns, use_threads=False)
+            return
+        file = self._open(plan.repeated, buffer_size=0)
+        table = file.read_row_groups(numbers, columns, use_threads=False)
+        yield from table.unify_dictionaries().combine_chunks().to_batches(plan.size)
 
-    def _rows_within_budget(self, max_rows: int) -> int:
-        widest = max((group.total_byte_size / group.num_rows for _, group in self._groups()), default=1.0)
-        return min(max_rows, max(1, int(_BATCH_BYTES / max(widest, 1.0))))
+    def _runs(self, plan: _Plan, groups: Sequence[RowGroup]) -> Iterator[list[RowGroup]]:
+        """Yield neighbouring row groups that are read at once."""
+        run: list[RowGroup] = []
+        for group in groups:
+            if run and sum(one.rows for one in run) + group.rows > plan.size:
+                yield run
+                run = []
+            run.append(group)
+        if run:
+            yield run
+
+    def _is_small(self, group: RowGroup, plan: _Plan) -> bool:
+        return not plan.careful and group.rows <= 2 * plan.size
+
+    def _plan(self, columns: Sequence[str], max_rows: int) -> _Plan:
+        """Return how columns are read: as for text, judged by a first look at the largest row group."""
+        size = self._rows_within_budget(columns, max_rows)
+        texts = [name for name in columns if self.schema.field(name).type in _TEXT]
+        nested = any(pa.types.is_nested(self.schema.field(name).type) for name in columns)
+        if not self.row_groups or not texts:
+            return _Plan([], size, nested)
+        largest = max(self.row_groups, key=lambda group: group.rows)
+        try:
+            first = self._peek(largest.number, texts)
+        except _ARROW_ERRORS:  # texts stored as differences have no dictionaries
+            return _Plan([], min(size, _PREFIX_ROWS), careful=True)
+        return _Plan([name for name in texts if _repeats(first.column(name), max_rows)], size, nested)
+
+    def _rows_within_budget(self, columns: Sequence[str], max_rows: int) -> int:
+        """Return how many rows are within the budget of a batch, by their size on disk and in memory."""
+        groups = (self._metadata.row_group(group.number) for group in self.row_groups)
+        stored = max((group.total_byte_size / group.num_rows for group in groups), default=1.0)
+        plain = sum(_width(self.schema.field(name).type) for name in columns)
+        return min(max_rows, max(1, int(_BATCH_BYTES / max(stored, plain, 1.0))))
 
     def _peek(self, group: int, columns: Sequence[str]) -> pa.RecordBatch:
         """Return the first rows of a row group, text as dictionaries."""
@@ -204,10 +274,30 @@ class TableReader:
         yield from self._broken(columns[:half])
         yield from self._broken(columns[half:])
 
-    def _groups(self) -> list[tuple[int, pq.RowGroupMetaData]]:
-        """Return number and metadata of the row groups that have rows."""
-        groups = map(self._metadata.row_group, range(self._metadata.num_row_groups))
-        return [(number, group) for number, group in enumerate(groups) if group.num_rows]
+    def _row_groups(self) -> Iterator[RowGroup]:
+        start = 0
+        for number in range(self._metadata.num_row_groups):
+            rows = self._metadata.row_group(number).num_rows
+            if rows:
+                yield RowGroup(number, start, rows)
+            start += rows
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How columns are read: text as dictionaries, rows a batch, and whether to avoid whole row groups."""
+
+    repeated: list[str]
+    size: int
+    careful: bool
+
+
+def _width(kind: pa.DataType) -> int:
+    """Return the bytes of a value in memory, for text those of its code."""
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:  # of no fixed width
+        return 4
 
 
 def _repeats(first: pa.DictionaryArray, max_rows: int) -> bool:
@@ -244,22 +334,34 @@ def _is_repeated_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(kind) and kind.value_type in _TEXT)
 
 
-def _as_schema(
+def decoded(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of `TableReader.coded_batches` in the types of the file's schema."""
+    if batch.schema.equals(schema):
+        return batch
+    columns = [batch.column(field.name).cast(field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _with_constants(
     batch: pa.RecordBatch, wanted: pa.Schema, constants: Mapping[str, str | None]
 ) -> pa.RecordBatch:
-    """Return the wanted columns in their own types, those that the folders hold included."""
+    """Return the wanted columns, those that the folders hold included."""
+    if batch.schema.names == wanted.names:
+        return batch
     columns = [
         pa.repeat(pa.scalar(constants[field.name], field.type), batch.num_rows)
         if field.name in constants
-        else batch.column(field.name).cast(field.type)
+        else batch.column(field.name)
         for field in wanted
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=wanted)
+    return pa.RecordBatch.from_arrays(columns, names=wanted.names)
 
 
 def _check_values(path: str, batch: pa.RecordBatch) -> None:
     """Raise when a value breaks its type, such as a text that is no UTF-8; Arrow would hand it on."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_primitive(column.type):
+            continue
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
@@ -297,6 +399,7 @@ def _refusals(path: str) -> Iterator[None]:
     try:
         yield
     except _ARROW_ERRORS as error:
+        raise_if_away(path, error)
         reason = _reason(error)
         raise InputError(f"{path}: valid Parquet was required, however: {reason}; write it again") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from flows.changes import changes_text
 from flows.decision import calibration_sentence
 from flows.manifest import Manifest
 from flows.storage import Store
@@ -14,13 +15,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "certification_text",
+    "epochs_text",
     "flags_table",
     "night_line",
     "night_markdown",
     "night_report",
     "reason_text",
+    "selection_text",
     "top_flags",
 ]
+
+
+def epochs_text(report: dict[str, Any]) -> str:
+    """How many epochs a training report counts, and how many of them an interrupted training had left."""
+    left = report["epochs_resumed"]
+    return f"{report['epochs']} epochs" + (
+        f", {left} of them left by an interrupted training" if left else ""
+    )
 
 
 def night_report(
@@ -51,7 +62,10 @@ def night_report(
         "certified": manifest.certified,
         "not_certified": manifest.not_certified,
         "calibration": manifest.calibration,
+        "selection": manifest.selection,
         "scored_at": manifest.scored_at,
+        "changes": manifest.changes,
+        "incident": manifest.incident,
         "validation": validation,
     }
 
@@ -102,8 +116,10 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
         f"{report['rows_quarantined']:,} quarantined; {report['files_scored']} of {report['files_in']} files "
         f"scored with {report['model']['name']} version {report['model']['version']}.",
         "",
-        certification_text(report),
+        f"{selection_text(report)} {certification_text(report)}".strip(),
         "",
+        *([f"**{report['incident']['sentence']}.**", ""] if report.get("incident") else []),
+        *([f"{changes_text(report['changes'])}.", ""] if report.get("changes") else []),
         *(f"- {_cell(one['path'])}: {_cell(one['reason'])}" for one in report["files"] if one["reason"]),
         "",
         "| severity | row | first reason | second reason |",
@@ -114,6 +130,18 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
         cells = [f"{row[prefix + 'severity']:.1f}", row[prefix + "row_key"], *reasons]
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def selection_text(report: dict[str, Any]) -> str:
+    """How many flags are expected to be noise, and how many rows a budget left out; empty where unknown."""
+    how, flagged = report.get("selection"), report["rows_flagged"]
+    if not how:
+        return ""
+    said = f"About {how['noise_expected']:,.0f} of the {flagged:,} flags are expected to be noise"
+    if how["noise_expected"] < 0.5:
+        said = f"Hardly any of the {flagged:,} flags is expected to be noise"
+    left_out = how["left_out"]
+    return f"{said}; the budget left out {left_out:,} rows." if left_out else f"{said}."
 
 
 def certification_text(report: dict[str, Any]) -> str:

@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BROKEN",
+    "LINEAGE",
+    "STAGED",
+    "UNLIKE",
     "added_names",
     "contributions",
     "flag_columns",
     "identity_columns",
+    "is_staged",
     "refuse_clashes",
     "row_keys",
     "score_columns",
+    "staged_name",
+    "type_of",
 ]
 
 REASONS = 3
@@ -34,6 +40,35 @@ IDENTITY = ("row_id", "row_key", "batch_file", "row_number")
 LINEAGE = ("model_name", "model_version", "run_id", "scored_at")
 HIDDEN = "(sensitive)"
 BROKEN = "broken_rules"
+STAGED = {name: pa.float64() for name in SCORES} | {
+    "row_id": pa.string(),
+    "batch_file": pa.string(),
+    "row_number": pa.int64(),
+}
+"""What is known of a row before the night's line is drawn, and its types."""
+UNLIKE = (*SCORES, "row_id", "row_number")
+"""Columns whose values hardly repeat."""
+
+
+def staged_name(name: str) -> str:
+    """Name of a staged column beside a table's own, where any name may be taken."""
+    return f"\x00{name}"
+
+
+def is_staged(name: str) -> bool:
+    """Whether a name is one of `staged_name`."""
+    return name.startswith("\x00")
+
+
+def type_of(name: str) -> pa.DataType:
+    """Type of a column that we add."""
+    if name in STAGED:
+        return STAGED[name]
+    if name == "scored_at":
+        return pa.timestamp("us", "UTC")
+    if name == "is_anomaly":
+        return pa.bool_()
+    return pa.float64() if name == "threshold" or name.endswith("_share") else pa.string()
 
 
 def added_names(prefix: str = "") -> list[str]:

@@ -11,8 +11,8 @@ NIGHT_IS_LATE = {"retries": 12, "retry_delay_seconds": 600}
 
 
 def store_failed(task: object, run: object, state: Any) -> bool:
-    """Whether a task failed because a place could not be read or written."""
-    return "StoreError" in str(state.message)
+    """Whether a task failed because a place, or MLflow, could not be reached, read or written."""
+    return any(name in str(state.message) for name in ("StoreError", "RegistryAwayError"))
 
 
 STORE_FAILED: dict[str, Any] = {
@@ -20,4 +20,4 @@ STORE_FAILED: dict[str, Any] = {
     "retry_delay_seconds": [1, 5, 20],
     "retry_condition_fn": store_failed,
 }
-"""Three more tries for a store that fails; a broken contract is not tried again."""
+"""Three more tries for a store or a registry that fails; a broken contract is not tried again."""

@@ -145,11 +145,13 @@ def bad_rows(rules: Sequence[RowRule], batch: pa.RecordBatch) -> tuple[pa.Boolea
     reasons : pyarrow.StringArray, (n,)
         The broken rules in words, parted by semicolons; null where none is.
     """
-    texts: list[str | None] = [None] * batch.num_rows
+    texts: dict[int, str] = {}
     for rule in rules:
         for row in pc.indices_nonzero(rule.mask(batch)).to_pylist():
-            texts[row] = f"{texts[row]}; {rule.describe}" if texts[row] else rule.describe
-    reasons = pa.array(texts, pa.string())
+            texts[row] = f"{texts[row]}; {rule.describe}" if row in texts else rule.describe
+    reasons = pa.nulls(batch.num_rows, pa.string())
+    if texts:
+        reasons = pa.array([texts.get(row) for row in range(batch.num_rows)], pa.string())
     return pc.is_valid(reasons), reasons
 
 
@@ -188,7 +190,18 @@ def _compile_column(entry: Entry, schema: pa.Schema) -> RowRule | None:
     if compiled is None:
         return None
     broken, words = compiled
-    return RowRule(entry["type"], name, f"{name} {words}", lambda batch: broken(plain(batch.column(index))))
+    return RowRule(entry["type"], name, f"{name} {words}", lambda batch: _asked(broken, batch.column(index)))
+
+
+def _asked(broken: Test, values: pa.Array) -> pa.BooleanArray:
+    """Ask a test of each value (n,); of values by dictionary, of each distinct one and of null once."""
+    if not pa.types.is_dictionary(values.type) or 2 * len(values.dictionary) > len(values):
+        return broken(plain(values))
+    distinct = plain(values.dictionary)
+    answers = broken(pa.concat_arrays([distinct, pa.nulls(1, distinct.type)]))
+    if not pc.any(answers).as_py():
+        return pa.repeat(pa.scalar(False), len(values))
+    return answers.take(pc.fill_null(values.indices.cast(pa.int64()), len(distinct)))
 
 
 def _compile_pair(entry: Entry, schema: pa.Schema) -> RowRule | None:
@@ -241,9 +254,16 @@ def comparable(values: pa.Array) -> pa.Array:
     return values.cast(pa.float64(), safe=False) if _is_number(values.type) else values
 
 
+def missing(values: pa.Array) -> pa.BooleanArray:
+    """Mark the values, (n,), that are null or NaN."""
+    if values.null_count == 0 and not pa.types.is_floating(values.type):
+        return pa.repeat(pa.scalar(False), len(values))
+    return pc.is_null(values, nan_is_null=True)
+
+
 def present(values: pa.Array) -> pa.BooleanArray:
     """Mark the values, (n,), that are neither null nor NaN."""
-    return pc.invert(pc.is_null(values, nan_is_null=True))
+    return pc.invert(missing(values))
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -265,7 +285,7 @@ Compiled = tuple[Test, str] | None
 
 
 def _not_null(kwargs: Entry, kind: pa.DataType) -> Compiled:
-    return lambda values: pc.invert(present(values)), "must not be null"
+    return missing, "must not be null"
 
 
 def _null(kwargs: Entry, kind: pa.DataType) -> Compiled:

@@ -2,79 +2,44 @@
 
 from __future__ import annotations
 
-from datetime import date
-from pathlib import Path
+from contextlib import AbstractContextManager
+from datetime import date as Date  # noqa: N812 (`date` is a parameter of the flow)
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
 
+from flows import alerts
+from flows.catchup import missed
+from flows.champion import model_task
+from flows.checker import warm_up
 from flows.config import Pipeline, load_pipeline
-from flows.context import champion_detector, logical_date, registry_of
-from flows.errors import InputError
-from flows.expectations import load_suite
+from flows.context import logical_date
+from flows.errors import VaewatchError
 from flows.ingest import ingest
-from flows.manifest import Manifest, read_manifest
-from flows.night import Night
 from flows.report import flags_table, night_markdown, night_report, top_flags
 from flows.retries import STORE_FAILED
+from flows.scoring import score_files
 from flows.sources import finished, model_of
-from flows.storage import Store
-from flows.tables import InputFile
+from flows.timelimit import time_limit
 from flows.validate import validate
 
-if TYPE_CHECKING:
-    from flows.registry import ModelRef
-
 __all__ = ["score", "score_files"]
-
-
-def score_files(
-    pipeline: Pipeline, day: date, files: list[InputFile], ref: ModelRef, broken: dict[str, str]
-) -> Manifest:
-    """Score the files of a night and commit its tables.
-
-    Parameters
-    ----------
-    broken
-        Files that break the contract, with how: they are rejected unread.
-
-    Raises
-    ------
-    InputError
-        No file can be scored, and the night has results from before, which stay.
-    """
-    store = Store.of(pipeline.output_path)
-    detector = champion_detector(pipeline, ref)
-    with store.stage() as stage:
-        night = Night(pipeline, day, detector, model_of(ref), load_suite(Path(pipeline.suite_path)), stage)
-        for file in files:
-            if file.path in broken:
-                night.reject(file, f"{file.path}: breaks the contract: {broken[file.path]}")
-        night.read([file for file in files if file.path not in broken])
-        before = read_manifest(store, day)
-        _keep_what_was_found(night, before)
-        night.decide()
-        return night.commit(store, before)
-
-
-def _keep_what_was_found(night: Night, before: Manifest | None) -> None:
-    """Refuse to empty a finished night because none of its files can be scored any more."""
-    if before is None or not before.files_scored or any(one.status == "scored" for one in night.accounts):
-        return
-    reasons = "; ".join(str(one.reason) for one in night.accounts)
-    raise InputError(f"{reasons}; the results that night {night.day} had before stay as they are")
 
 
 score_task = task(name="score files", cache_policy=NO_CACHE, **STORE_FAILED)(score_files)
 
 
-@flow(name="score", validate_parameters=False)
-def score(pipeline: str, date: str | None = None, file: str | None = None) -> dict[str, Any]:
-    """Score one night with the live model.
+@flow(
+    name="score", validate_parameters=False, on_failure=[alerts.flow_failed], on_crashed=[alerts.flow_failed]
+)
+def score(
+    pipeline: str, date: str | None = None, file: str | None = None, version: str | None = None
+) -> dict[str, Any]:
+    """Score one night; a scheduled run first scores the nights before it that were missed.
 
     Parameters
     ----------
@@ -84,26 +49,56 @@ def score(pipeline: str, date: str | None = None, file: str | None = None) -> di
         The logical date, YYYY-MM-DD; by default the run's scheduled time in its zone, less the lag.
     file
         A single file to score as that night, in place of those of the source.
+    version
+        The model version to score with; by default the live one.
 
     Returns
     -------
     dict
-        The night's report, see `report.night_report`.
+        The night's report, see `report.night_report`; with ``caught_up``, the reports of missed nights, where
+        there were any.
     """
-    began = perf_counter()
     loaded = load_pipeline(pipeline)
     day = logical_date(loaded, date, flow_run.scheduled_start_time)
-    ref = registry_of(loaded).champion()
-    files = ingest(pipeline, str(day), file, wait=deployment.id is not None)
+    if date is not None or deployment.id is None:
+        return _night(loaded, day, file, version, wait=False)
+    caught_up = [_made_up_for(loaded, one) for one in missed(loaded, day)]
+    with _limited(loaded, day):
+        report = _night(loaded, day, file, version, wait=True)
+    return {**report, "caught_up": caught_up} if caught_up else report
+
+
+def _made_up_for(pipeline: Pipeline, day: Date) -> dict[str, Any]:
+    """Score a missed night; when that fails, the nights after it are scored all the same."""
+    try:
+        with _limited(pipeline, day):
+            return score(str(pipeline.file), str(day))
+    except VaewatchError as error:
+        return {"date": str(day), "pipeline": pipeline.name, "status": "failed", "error": str(error)}
+
+
+def _limited(pipeline: Pipeline, day: Date) -> AbstractContextManager[None]:
+    return time_limit(pipeline.schedule.time_limit, f"scoring night {day} of {pipeline.name}")
+
+
+def _night(
+    pipeline: Pipeline, day: Date, file: str | None, version: str | None, *, wait: bool
+) -> dict[str, Any]:
+    began, path = perf_counter(), str(pipeline.file)
+    warm_up(pipeline, day)
+    ref = model_task(pipeline, version)
+    files = ingest(path, str(day), file, wait=wait)
     if not files:
-        return {"date": str(day), "pipeline": loaded.name, "status": "skipped"}
-    known = finished(loaded, day, files, model_of(ref))
+        return {"date": str(day), "pipeline": pipeline.name, "status": "skipped"}
+    known = finished(pipeline, day, files, model_of(ref))
     if known is not None:
+        alerts.night_scored(pipeline, known)
         return night_report(known, "unchanged", perf_counter() - began, None)
-    checked = validate(pipeline, str(day), file, files)
-    manifest = score_task(loaded, day, files, ref, checked["broken"])
-    report = night_report(manifest, "scored", perf_counter() - began, checked["report"])
-    _show(loaded, report)
+    checked = validate(path, str(day), file, files, version)
+    scored = score_task(pipeline, day, files, ref, checked["broken"])
+    report = night_report(scored.manifest, scored.status, perf_counter() - began, checked["report"])
+    _show(pipeline, report)
+    alerts.night_scored(pipeline, scored.manifest)
     return report
 
 

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.commit import intact
 from flows.config import Pipeline
 from flows.errors import NoDataError
 from flows.manifest import Manifest, ManifestModel, read_manifest
@@ -15,7 +16,7 @@ from flows.tables import InputFile, input_file, night
 if TYPE_CHECKING:
     from flows.registry import ModelRef
 
-__all__ = ["find_files", "finished", "model_of"]
+__all__ = ["find_files", "finished", "is_of", "model_of"]
 
 
 def find_files(pipeline: Pipeline, day: date, file: str | None = None) -> list[InputFile]:
@@ -40,12 +41,20 @@ def find_files(pipeline: Pipeline, day: date, file: str | None = None) -> list[I
 
 
 def finished(pipeline: Pipeline, day: date, files: list[InputFile], model: ManifestModel) -> Manifest | None:
-    """The manifest of a night that was scored from these very files, settings and model; None otherwise."""
-    manifest = read_manifest(Store.of(pipeline.output_path), day)
-    if manifest is None or manifest.model != model or manifest.pipeline_digest != pipeline.digest():
+    """The manifest of a night that was scored from these very files, settings and model; None otherwise.
+
+    None also when the tables are not those of the manifest: the night is to be scored again.
+    """
+    store = Store.of(pipeline.output_path)
+    manifest = read_manifest(store, day)
+    if manifest is None or not is_of(manifest, pipeline, files, model) or not intact(store, manifest):
         return None
-    then = {(one.path, one.digest) for one in manifest.inputs}
-    return manifest if then == {(file.path, file.digest) for file in files} else None
+    return manifest
+
+
+def is_of(manifest: Manifest, pipeline: Pipeline, files: list[InputFile], model: ManifestModel) -> bool:
+    """Whether a night was scored from these very files, settings and model."""
+    return manifest.origin == (model, pipeline.digest(), frozenset((one.path, one.digest) for one in files))
 
 
 def model_of(ref: ModelRef) -> ManifestModel:

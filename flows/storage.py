@@ -1,11 +1,12 @@
 """Where bytes live: local folders and ``s3://``, ``gs://``, ``abfs://`` alike.
 
 A `Store` is a folder; its files are named by keys: ``flags/dt=2013-07-06/part-0.parquet``. What is written
-appears whole or not at all: staged aside, flushed, then renamed (a single put on object stores).
+appears whole or not at all: staged aside, flushed, then renamed. Object stores are in `objects`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -13,20 +14,41 @@ import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
-from flows.errors import StoreError
+from flows.errors import StoreError, UnreadableError
 
-__all__ = ["LocalStore", "RemoteStore", "Store", "Stored"]
+__all__ = [
+    "LocalStore",
+    "Store",
+    "Stored",
+    "Versioned",
+    "checked",
+    "is_hidden",
+    "raise_if_away",
+    "refusals",
+]
 
 _STAGING = ".staging"
 _STALE_SECONDS = 86_400
+_LOCK_SECONDS = 30.0
+_OF_ONE_FILE = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENAMETOOLONG,
+)
+_STORES = ("AWS Error", "google::cloud", "Azure Error")
 
 
 @dataclass(frozen=True)
@@ -51,10 +73,19 @@ class Stored:
     modified: float
 
 
+@dataclass(frozen=True)
+class Versioned:
+    """A small file as it was seen: its content, and what tells this version from all others."""
+
+    data: bytes
+    version: Any
+
+
 class Store(ABC):
     """A folder of files, local or remote; open one with `Store.of`.
 
-    All methods raise `StoreError` with one sentence when the place refuses.
+    All methods raise `StoreError` with one sentence when the place refuses, and `UnreadableError` when only
+    the file is the trouble: it is not there, is no regular file, or may not be read.
     """
 
     @staticmethod
@@ -65,9 +96,9 @@ class Store(ABC):
             return LocalStore(Path(text))
         if text.startswith("file://"):
             return LocalStore(Path(text.removeprefix("file://")))
-        with _refusals("open", text):
-            filesystem, root = pafs.FileSystem.from_uri(text)
-        return RemoteStore(filesystem, root, text)
+        from flows.objects import RemoteStore
+
+        return RemoteStore(text)
 
     @abstractmethod
     def uri(self, key: str) -> str:
@@ -98,16 +129,57 @@ class Store(ABC):
         """Write a small file; readers see the old or the new one, never a part."""
 
     @abstractmethod
-    def stage(self) -> AbstractContextManager[Path]:
+    def stage(self, label: str = "") -> AbstractContextManager[Path]:
         """Return a context whose value is an empty local folder, gone when the context ends."""
+
+    @abstractmethod
+    def clear_stages(self, label: str) -> None:
+        """Remove what killed runs have left of their stages of this label."""
 
     @abstractmethod
     def commit(self, local_file: Path, key: str) -> None:
         """Move a finished local file (from `stage`) to its key, in place of what was there."""
 
     @abstractmethod
+    def move(self, source: str, key: str) -> None:
+        """Put one file of this store in place of another, in one step.
+
+        The source may stay, see `discard`; `UnreadableError` when it is gone, and nothing has happened.
+        """
+
+    @abstractmethod
+    def withdraw(self, key: str, folder: str) -> None:
+        """Remove a file on behalf of a commit, as long as the commit's folder is there.
+
+        `UnreadableError` when the folder or the file is gone, and nothing has happened.
+        """
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove a file; nothing happens when it is gone already."""
+
+    @abstractmethod
+    def discard(self, folder: str) -> None:
+        """Remove a folder and all that is in it; nothing happens when it is gone already."""
+
+    @abstractmethod
+    def peek(self, key: str) -> Versioned | None:
+        """Return a small file as it is now, None when it is not there."""
+
+    @abstractmethod
+    def swap(self, key: str, data: bytes, seen: Versioned | None) -> Versioned | None:
+        """Write a small file if it still is as it was seen (None: not there), in one step.
+
+        Parameters
+        ----------
+        data
+            Content that no other writer writes: an answer that was lost is known by it.
+
+        Returns
+        -------
+        Versioned or None
+            The file as written; None when somebody else was faster, and nothing has happened.
+        """
 
     def exists(self, key: str) -> bool:
         """Return whether anything has this key."""
@@ -115,7 +187,7 @@ class Store(ABC):
 
     def read_bytes(self, key: str) -> bytes:
         """Return the content of a small file."""
-        with self.open_input(key) as source, _refusals("read", self.uri(key)):
+        with self.open_input(key) as source, refusals("read", self.uri(key)):
             return bytes(source.read())
 
 
@@ -133,7 +205,7 @@ class LocalStore(Store):
 
     def uri(self, key: str) -> str:
         """Return the absolute path of a key."""
-        return str(self.root / _checked(key))
+        return str(self.root / checked(key))
 
     def is_folder(self) -> bool:
         """Return whether the root exists and is a folder."""
@@ -142,23 +214,23 @@ class LocalStore(Store):
     def find(self, key: str) -> Stored | None:
         """Return what has this key, None when there is nothing."""
         path = Path(self.uri(key))
-        with _refusals("read", str(path)):
+        with refusals("read", str(path)):
             return self._stored(path) if os.path.lexists(path) else None
 
     def list(self, prefix: str = "", suffix: str = "") -> list[Stored]:
         """Return all files below a folder in order of their keys; see `Store.list`."""
-        folder = self.root / _checked(prefix) if prefix else self.root
-        with _refusals("list", str(folder)):
+        folder = self.root / checked(prefix) if prefix else self.root
+        with refusals("list", str(folder)):
             paths = [path for path in _walk(folder) if path.name.lower().endswith(suffix.lower())]
         return sorted((self._stored(path) for path in paths), key=lambda stored: stored.key)
 
     def open_input(self, key: str) -> pa.NativeFile:
         """Open a regular file for random access; a pipe, socket or device is refused, since it could hang."""
         path = self.uri(key)
-        with _refusals("read", path):
+        with refusals("read", path):
             oddity = _oddity(Path(path))
             if oddity:
-                raise StoreError(
+                raise UnreadableError(
                     f"cannot read {path}: a file was required, however it is {oddity}; replace it"
                 )
             # no memory map: a file cut short by its writer meanwhile would end the process
@@ -168,36 +240,81 @@ class LocalStore(Store):
         """Write a small file: aside, flushed, renamed."""
         with self.stage() as folder:
             aside = folder / "bytes"
-            with _refusals("write", self.uri(key)):
+            with refusals("write", self.uri(key)):
                 aside.write_bytes(data)
             self.commit(aside, key)
 
     @contextmanager
-    def stage(self) -> Iterator[Path]:
+    def stage(self, label: str = "") -> Iterator[Path]:
         """Yield an empty folder on the same file system, so that `commit` is one rename."""
         staging = self.root / _STAGING
-        with _refusals("write", str(self.root)):
+        with refusals("write", str(self.root)):
             staging.mkdir(parents=True, exist_ok=True)
             _sweep(staging)
-            folder = Path(tempfile.mkdtemp(dir=staging))
+            folder = Path(tempfile.mkdtemp(dir=staging, prefix=f"{label}-"))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def clear_stages(self, label: str) -> None:
+        """Remove what killed runs have left of their stages of this label."""
+        for folder in (self.root / _STAGING).glob(f"{label}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def commit(self, local_file: Path, key: str) -> None:
         """Flush a finished file to disk, then rename it to its key in one step."""
         target = Path(self.uri(key))
-        with _refusals("write", str(target)):
+        with refusals("write", str(target)):
             _flush(local_file)
             target.parent.mkdir(parents=True, exist_ok=True)
             local_file.replace(target)
             _flush(target.parent)
 
+    def move(self, source: str, key: str) -> None:
+        """Rename a file to its key in one step; the source is gone then."""
+        target = Path(self.uri(key))
+        with refusals("write", str(target)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Path(self.uri(source)).replace(target)
+            _flush(target.parent)
+
+    def withdraw(self, key: str, folder: str) -> None:
+        """Rename a file into the commit's folder, which must be there."""
+        path = Path(self.uri(key))
+        with refusals("delete", str(path)):
+            path.replace(Path(self.uri(folder)) / f"withdrawn-{key.replace('/', '-')}")
+            _flush(path.parent)
+
     def delete(self, key: str) -> None:
         """Remove a file; nothing happens when it is gone already."""
-        with _refusals("delete", self.uri(key)):
+        with refusals("delete", self.uri(key)):
             Path(self.uri(key)).unlink(missing_ok=True)
+
+    def discard(self, folder: str) -> None:
+        """Rename a folder away in one step, then remove it; nothing happens when it is gone already."""
+        with (
+            self.stage("discarded") as away,
+            refusals("delete", self.uri(folder)),
+            suppress(FileNotFoundError),
+        ):
+            Path(self.uri(folder)).rename(away / "folder")
+
+    def peek(self, key: str) -> Versioned | None:
+        """Return a small file as it is now, None when it is not there; its content is its version."""
+        path = Path(self.uri(key))
+        with refusals("read", str(path)), suppress(FileNotFoundError):
+            data = path.read_bytes()
+            return Versioned(data, data)
+        return None
+
+    def swap(self, key: str, data: bytes, seen: Versioned | None) -> Versioned | None:
+        """Compare and write under a lock of the key's folder, which the kernel lifts when a holder dies."""
+        with _locked(Path(self.uri(key)).parent):
+            if self.peek(key) != seen:
+                return None
+            self.write_bytes(key, data)
+        return Versioned(data, data)
 
     def _stored(self, path: Path) -> Stored:
         key = path.relative_to(self.root).as_posix()
@@ -208,91 +325,14 @@ class LocalStore(Store):
         return Stored(key, str(path), status.st_size if stat.S_ISREG(status.st_mode) else 0, status.st_mtime)
 
 
-class RemoteStore(Store):
-    """A folder behind an Arrow file system.
+def checked(key: str) -> str:
+    """Return the key, unless it would leave the store.
 
-    Parameters
-    ----------
-    filesystem
-        Arrow's client.
-    root
-        Folder in the client's terms, such as ``bucket/results``.
-    uri
-        The same folder in the user's terms, such as ``s3://bucket/results``.
+    Raises
+    ------
+    StoreError
+        The key is absolute, empty, or has ``..`` among its folders.
     """
-
-    def __init__(self, filesystem: pafs.FileSystem, root: str, uri: str) -> None:
-        self._files = filesystem
-        self._root = root.rstrip("/")
-        self._uri = uri.partition("?")[0].rstrip("/")
-
-    def uri(self, key: str) -> str:
-        """Return the URI of a key."""
-        return f"{self._uri}/{_checked(key)}"
-
-    def is_folder(self) -> bool:
-        """Return whether anything lies below the root."""
-        with _refusals("read", self._uri):
-            return bool(self._files.get_file_info(self._root).type == pafs.FileType.Directory)
-
-    def find(self, key: str) -> Stored | None:
-        """Return what has this key, None when there is nothing."""
-        with _refusals("read", self.uri(key)):
-            info = self._files.get_file_info(self._path(key))
-        return None if info.type == pafs.FileType.NotFound else self._stored(info)
-
-    def list(self, prefix: str = "", suffix: str = "") -> list[Stored]:
-        """Return all files below a folder in order of their keys; see `Store.list`."""
-        folder = self._path(prefix) if prefix else self._root
-        with _refusals("list", self._uri):
-            infos = self._files.get_file_info(pafs.FileSelector(folder, allow_not_found=True, recursive=True))
-        files = (info for info in infos if info.type == pafs.FileType.File)
-        found = (self._stored(info) for info in files if info.path.lower().endswith(suffix.lower()))
-        return sorted((stored for stored in found if not _hidden(stored.key)), key=lambda stored: stored.key)
-
-    def open_input(self, key: str) -> pa.NativeFile:
-        """Open a file for random access by ranged reads."""
-        with _refusals("read", self.uri(key)):
-            return self._files.open_input_file(self._path(key))
-
-    def write_bytes(self, key: str, data: bytes) -> None:
-        """Put a small file."""
-        with _refusals("write", self.uri(key)), self._files.open_output_stream(self._path(key)) as sink:
-            sink.write(data)
-
-    @contextmanager
-    def stage(self) -> Iterator[Path]:
-        """Yield an empty folder of this machine."""
-        with tempfile.TemporaryDirectory(prefix="vaewatch-") as folder:
-            yield Path(folder)
-
-    def commit(self, local_file: Path, key: str) -> None:
-        """Upload a finished file; it appears when the upload is complete."""
-        with _refusals("write", self.uri(key)):
-            pafs.copy_files(
-                str(local_file.absolute()),
-                self._path(key),
-                source_filesystem=pafs.LocalFileSystem(),
-                destination_filesystem=self._files,
-            )
-
-    def delete(self, key: str) -> None:
-        """Remove a file; nothing happens when it is gone already."""
-        if self.exists(key):
-            with _refusals("delete", self.uri(key)):
-                self._files.delete_file(self._path(key))
-
-    def _path(self, key: str) -> str:
-        return f"{self._root}/{_checked(key)}"
-
-    def _stored(self, info: pafs.FileInfo) -> Stored:
-        key = info.path.removeprefix(f"{self._root}/")
-        modified = info.mtime.timestamp() if info.mtime is not None else 0.0
-        return Stored(key, f"{self._uri}/{key}", info.size or 0, modified)
-
-
-def _checked(key: str) -> str:
-    """Return the key, unless it would leave the store."""
     path = PurePosixPath(key)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in key:
         raise StoreError(
@@ -301,7 +341,8 @@ def _checked(key: str) -> str:
     return str(path)
 
 
-def _hidden(key: str) -> bool:
+def is_hidden(key: str) -> bool:
+    """Return whether a name on the way begins with ``_`` or ``.``: bookkeeping, not data."""
     return any(part.startswith(("_", ".")) for part in key.split("/"))
 
 
@@ -310,7 +351,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         return
     for entry in os.scandir(folder):
-        if _hidden(entry.name):
+        if is_hidden(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path))
@@ -358,14 +399,62 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _refusals(verb: str, path: str) -> Iterator[None]:
-    """Turn an error of the file system into a sentence."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; see flock(2)."""
+    import fcntl
+
+    with refusals("write", str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with refusals("lock", str(folder)):
+            _lock_in_time(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock_in_time(lock: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return lock()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+@contextmanager
+def refusals(verb: str, path: str) -> Iterator[None]:
+    """Turn an error of the file system into a sentence.
+
+    Raises
+    ------
+    UnreadableError
+        This one file is not there, is a folder, or may not be touched.
+    StoreError
+        Anything else: the place itself is the trouble, and another try may help.
+    """
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"cannot {verb} {path}: {_reason(error)}; check the path, its rights and space"
-        ) from error
+        kind = UnreadableError if getattr(error, "errno", None) in _OF_ONE_FILE else StoreError
+        raise kind(f"cannot {verb} {path}: {_reason(error)}; check the path, its rights and space") from error
+
+
+def raise_if_away(path: str, error: Exception) -> None:
+    """Raise when Arrow failed to read a file because its store failed, not because of what the file holds.
+
+    Arrow says OSError for both; failures of a system call have a number, those of an object store its name.
+
+    Raises
+    ------
+    StoreError
+        The store has failed: no word about the file.
+    """
+    if getattr(error, "errno", None) or any(name in str(error) for name in _STORES):
+        raise StoreError(f"cannot read {path}: {_reason(error)}; check the connection, run again") from error
 
 
 def _reason(error: Exception) -> str:

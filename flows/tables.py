@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.dates import compile_date_pattern, find_date
-from flows.errors import InputError, NoDataError, StoreError
+from flows.errors import InputError, NoDataError, StoreError, UnreadableError
 from flows.reader import BATCH_ROWS, TableReader
 from flows.sniff import read_footer
-from flows.storage import Store, Stored
+from flows.storage import Store, Stored, refusals
 
 __all__ = [
     "BATCH_ROWS",
@@ -181,14 +181,16 @@ def open_table(file: InputFile | str | Path) -> TableReader:
         When it cannot be opened, is no Parquet file, or is another than when it was described.
     SchemaError
         When two columns have one name.
+    StoreError
+        When the place where it lies cannot be read: no word about the file, and worth another try.
     """
     path = file.path if isinstance(file, InputFile) else str(file)
     store, name = _place(path)
     try:
         source = store.open_input(name)
-    except StoreError as error:
+    except UnreadableError as error:
         raise InputError(str(error)) from error
-    if isinstance(file, InputFile) and _fingerprint(source) != file.digest:
+    if isinstance(file, InputFile) and _fingerprint(path, source) != file.digest:
         raise InputError(f"{path}: a finished file was required, however it changed just now; run again")
     return TableReader(path, source, file.constants if isinstance(file, InputFile) else {})
 
@@ -212,6 +214,9 @@ class PartWriter:
         Columns and types of all batches.
     keep_empty
         Write a file without rows when nothing came; else there is none.
+    unlike
+        Columns whose values hardly repeat: a dictionary of them would only cost time (measured: three
+        quarters of the time to write scores).
 
     Attributes
     ----------
@@ -224,8 +229,11 @@ class PartWriter:
         When the disk refuses, or Parquet cannot hold a type.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, *, keep_empty: bool = False) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, *, keep_empty: bool = False, unlike: Collection[str] = ()
+    ) -> None:
         self.path = path
+        self._repeating = [name for name in schema.names if name not in unlike] if unlike else True
         self.schema = schema
         self.rows = 0
         self._keep_empty = keep_empty
@@ -258,7 +266,11 @@ class PartWriter:
     def _write_waiting(self) -> pq.ParquetWriter:
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                self.path, self.schema, compression="zstd", write_page_checksum=True
+                self.path,
+                self.schema,
+                compression="zstd",
+                use_dictionary=self._repeating,
+                write_page_checksum=True,
             )
         table = pa.Table.from_batches(self._waiting, self.schema).unify_dictionaries()
         self._writer.write_table(table, row_group_size=_GROUP_ROWS)
@@ -347,13 +359,14 @@ def _stored_digest(store: Store, stored: Stored) -> str:
     """Return the digest of a file; of what cannot be read, one over its size and time."""
     try:
         with store.open_input(stored.key) as source:
-            return _fingerprint(source)
-    except (StoreError, OSError):
+            return _fingerprint(stored.path, source)
+    except UnreadableError:
         return _blake2b(f"unreadable {stored.size} {stored.modified}".encode())
 
 
-def _fingerprint(source: pa.NativeFile) -> str:
-    return _blake2b(str(source.size()).encode() + b" " + read_footer(source))
+def _fingerprint(path: str, source: pa.NativeFile) -> str:
+    with refusals("read", path):
+        return _blake2b(str(source.size()).encode() + b" " + read_footer(source))
 
 
 def _blake2b(data: bytes) -> str:

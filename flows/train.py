@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -18,16 +18,22 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from flows import figures, progress
+from flows import alerts, figures, progress
 from flows.config import Pipeline, load_pipeline
 from flows.context import docs_folder, logical_date, registry_of
 from flows.decision import calibration_facts, calibration_sentence
 from flows.errors import ConfigError, InputError, NoDataError
 from flows.expectations import SAMPLE_ROWS, bad_rows, load_suite, profile, row_rules, save_suite
 from flows.expectations import validate as validate_rows
+from flows.lifecycle import journal_training, promote
+from flows.lineage import lineage_tags
+from flows.reference import write_reference
+from flows.report import epochs_text
 from flows.retries import STORE_FAILED
 from flows.sampling import sample
+from flows.storage import Store
 from flows.tables import InputFile, window
+from flows.verdicts import confirmed_keys, named
 
 if TYPE_CHECKING:
     from flows.registry import ModelRef, Run
@@ -44,7 +50,10 @@ MOST_LOGGED = 1_000  # cleaned rows shown in MLflow
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What a model learns from: ``fit`` and ``held_out`` rows, the files they came from, and the window."""
+    """What a model learns from: ``fit`` and ``held_out`` rows, the files they came from, and the window.
+
+    ``set_aside`` rows broke a rule, ``confirmed`` ones are known to be anomalies: both are left out.
+    """
 
     fit: pa.Table
     held_out: pa.Table
@@ -52,6 +61,7 @@ class TrainingRows:
     first: date
     last: date
     set_aside: int
+    confirmed: int = 0
 
     @property
     def digest(self) -> str:
@@ -86,7 +96,8 @@ def draw_rows(pipeline: Pipeline, until: date) -> TrainingRows:
         fit, held_out = _random_split(
             sample(files, training.max_rows, seed=SEED), training.calibration / training.window
         )
-    return _without_bad_rows(pipeline, TrainingRows(fit, held_out, tuple(files), first, until, 0))
+    rows = _without_bad_rows(pipeline, TrainingRows(fit, held_out, tuple(files), first, until, 0))
+    return _without_confirmed(pipeline, rows)
 
 
 def _random_split(rows: pa.Table, share: float) -> tuple[pa.Table, pa.Table]:
@@ -103,6 +114,16 @@ def _without_bad_rows(pipeline: Pipeline, rows: TrainingRows) -> TrainingRows:
     return TrainingRows(fit, held_out, rows.files, rows.first, rows.last, aside)
 
 
+def _without_confirmed(pipeline: Pipeline, rows: TrainingRows) -> TrainingRows:
+    """Leave out what people have confirmed as anomalies: what a model has learned it finds no more."""
+    wanted = confirmed_keys(Store.of(pipeline.output_path), rows.first, rows.last)
+    columns = pipeline.columns
+    masks = [named(one, columns.key, columns.sensitive, wanted) for one in (rows.fit, rows.held_out)]
+    fit, held_out = rows.fit.filter(pa.array(~masks[0])), rows.held_out.filter(pa.array(~masks[1]))
+    left_out = int(masks[0].sum() + masks[1].sum())
+    return replace(rows, fit=fit, held_out=held_out, confirmed=left_out) if left_out else rows
+
+
 def _good(rules: Any, table: pa.Table) -> pa.Table:
     batches = [batch.filter(pc.invert(bad_rows(rules, batch)[0])) for batch in table.to_batches()]
     return pa.Table.from_batches(batches, table.schema)
@@ -110,6 +131,8 @@ def _good(rules: Any, table: pa.Table) -> pa.Table:
 
 def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
     """Fit on the older rows, calibrate on the newer ones.
+
+    A training that was killed goes on where it was, from ``data/checkpoints``.
 
     Raises
     ------
@@ -133,7 +156,9 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
         raise ConfigError(f"{pipeline.file}: training.detector takes {known}, however {error}") from error
     try:
         detector.fit(
-            rows.fit, on_epoch=lambda record, total: progress.advance("training", record.epoch, total)
+            rows.fit,
+            on_epoch=lambda record, total: progress.advance("training", record.epoch, total),
+            checkpoint=pipeline.root / "data" / "checkpoints" / pipeline.name,
         )
         return detector.calibrate(rows.held_out) if rows.held_out.num_rows else detector
     except (VaeCoreError, ValueError) as error:
@@ -169,11 +194,19 @@ def _suite(pipeline: Pipeline, rows: TrainingRows) -> dict[str, Any]:
                 rows.fit,
                 name=pipeline.name,
                 keys=columns.key,
-                ignore=columns.ignore,
+                ignore=_ignored(pipeline, rows.fit.schema),
                 booleans=columns.boolean,
             ),
         )
     return load_suite(path)
+
+
+def _ignored(pipeline: Pipeline, schema: pa.Schema) -> list[str]:
+    """Columns that no model looks at, by the pipeline file or by their type: no part of the contract."""
+    from vae_core import ColumnKind, TableSchema
+
+    columns = TableSchema.infer(schema, _kinds(pipeline)).columns
+    return [column.name for column in columns if column.kind is ColumnKind.IGNORED]
 
 
 draw_task = task(name="draw rows", cache_policy=NO_CACHE, persist_result=False, **STORE_FAILED)(draw_rows)
@@ -197,9 +230,9 @@ def log_and_register(
     validation: dict[str, Any],
     tried: Honesty | None,
 ) -> ModelRef:
-    """Log the run to MLflow and register the model; the first version becomes the champion."""
-    registry = registry_of(pipeline)
-    tags = {"pipeline": pipeline.name, "honesty": _verdict(tried)}
+    """Log the run to MLflow and register the model: the first version as champion, others as challenger."""
+    registry, origin = registry_of(pipeline), lineage_tags(pipeline, rows.digest)
+    tags = {"pipeline": pipeline.name, "honesty": _verdict(tried), **origin}
     with registry.start_run(f"{pipeline.name} until {rows.last}", tags) as run:
         _log_numbers(run, pipeline, rows, detector)
         run.log_dataset(
@@ -216,7 +249,15 @@ def log_and_register(
             if tried is not None:
                 _log_planted(run, tried, Path(folder))
             detector.save(Path(folder) / "detector")
-            return registry.register(run, Path(folder) / "detector", example=_example(detector))
+            write_reference(
+                Path(folder) / "detector",
+                detector,
+                rows.fit,
+                rows.held_out,
+                tried=tried,
+                sensitive=pipeline.columns.sensitive,
+            )
+            return registry.register(run, Path(folder) / "detector", example=_example(detector), tags=origin)
 
 
 def _log_numbers(run: Run, pipeline: Pipeline, rows: TrainingRows, detector: VAEDetector) -> None:
@@ -235,6 +276,7 @@ def _log_numbers(run: Run, pipeline: Pipeline, rows: TrainingRows, detector: VAE
             "rows_fitted": rows.fit.num_rows,
             "rows_calibrated": rows.held_out.num_rows,
             "rows_set_aside": rows.set_aside,
+            "rows_confirmed": rows.confirmed,
             "rows_cleaned": len(detector.set_aside_),
             "threshold": -detector.offset_,
             "calibration_contamination": detector.calibration_.contamination,
@@ -290,7 +332,13 @@ def _example(detector: VAEDetector) -> pa.Table:
     return pa.Table.from_pandas(drawn, schema=features, preserve_index=False, safe=False)
 
 
-register_task = task(name="log and register", cache_policy=NO_CACHE, persist_result=False)(log_and_register)
+register_task = task(name="log and register", cache_policy=NO_CACHE, persist_result=False, **STORE_FAILED)(
+    log_and_register
+)
+journal_task = task(name="journal", cache_policy=NO_CACHE, persist_result=False, **STORE_FAILED)(
+    journal_training
+)
+promote_task = task(name="promote", cache_policy=NO_CACHE, persist_result=False, **STORE_FAILED)(promote)
 
 
 @flow(name="train", validate_parameters=False)
@@ -320,10 +368,26 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     detector: Any = fit_task(loaded, rows)  # Any: mypy takes what has untyped bases for a coroutine
     tried: Any = try_task(detector, rows)
     ref = register_task(loaded, rows, detector, checked, tried)
+    journal_task(loaded, ref)
+    promotion = _promoted(loaded, ref)
     report = _report(loaded, rows, detector, ref, checked, tried, perf_counter() - began)
+    report["promotion"] = promotion
     create_markdown_artifact(
         _markdown(report), key=f"{_slug(loaded.name)}-training", description=report["until"]
     )
+    if registry_of(loaded).candidate_alias in ref.aliases:
+        alerts.challenger_ready(loaded, ref.name, ref.version, report["honesty"]["sentence"])
+    return report
+
+
+def _promoted(pipeline: Pipeline, ref: ModelRef) -> dict[str, Any] | None:
+    """What became of a challenger where `promotion.automatic` is set; None where nothing was to be done."""
+    if not pipeline.promotion.automatic or registry_of(pipeline).candidate_alias not in ref.aliases:
+        return None
+    try:
+        report: dict[str, Any] = promote_task(pipeline, ref.version)
+    except NoDataError as error:  # no night to compare on: the challenger waits
+        return {"status": "refused", "version": ref.version, "error": str(error), "verdict": None}
     return report
 
 
@@ -367,7 +431,9 @@ def _report(
         "rows_fitted": rows.fit.num_rows,
         "rows_calibrated": rows.held_out.num_rows,
         "rows_set_aside": rows.set_aside,
+        "rows_confirmed": rows.confirmed,
         "epochs": len(detector.history_),
+        "epochs_resumed": detector.resumed_epochs_,
         "rows_cleaned": len(detector.set_aside_),
         "validation_loss": round(last.validation_loss, 4),
         "threshold": round(-detector.offset_, 4),
@@ -409,7 +475,7 @@ def _markdown(report: dict[str, Any]) -> str:
             f"Window {report['first']} to {report['until']}: {report['rows_fitted']:,} rows fitted, "
             f"{report['rows_calibrated']:,} held out for calibration.",
             "",
-            f"{report['epochs']} epochs, "
+            f"{epochs_text(report)}, "
             f"validation loss {report['validation_loss']} nats; threshold {report['threshold']}; "
             f"aliases: {', '.join(model['aliases']) or 'none'}.",
             "",

@@ -2,101 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.casts import plan_casts
-from flows.config import Pipeline, load_pipeline
-from flows.context import docs_folder, logical_date
-from flows.errors import InputError
-from flows.expectations import SAMPLE_ROWS, Report, load_suite
-from flows.expectations import validate as validate_rows
-from flows.sampling import sample
+from flows.checker import check_aside
+from flows.config import load_pipeline
+from flows.context import logical_date
 from flows.sources import find_files
-from flows.tables import InputFile, open_table
 
-__all__ = ["check_files", "validate"]
+__all__ = ["validate"]
 
-
-def check_files(pipeline: Pipeline, day: date, files: list[InputFile], expected: Any) -> dict[str, Any]:
-    """Validate a sample of readable files against the suite.
-
-    Parameters
-    ----------
-    expected
-        Arrow schema that files are cast to, and optional columns, as of `night.expected_schema`.
-
-    Returns
-    -------
-    dict
-        ``report`` (None when no file could be read) and ``broken``: path to the contract rules it breaks.
-    """
-    readable = [file for file in files if _fits(file, expected)]
-    if not readable:
-        return {"report": None, "broken": {}}
-    suite = load_suite(Path(pipeline.suite_path))
-    report = _report(pipeline, readable, expected, suite, docs_folder(pipeline), str(day))
-    broken = _broken_files(pipeline, readable, expected, suite) if report.contract_broken else {}
-    return {"report": report.to_dict(), "broken": broken}
-
-
-def _fits(file: InputFile, expected: Any) -> bool:
-    """Whether a file opens and has the columns; one that does not is rejected by scoring, with its reason."""
-    try:
-        with open_table(file) as reader:
-            plan_casts(expected[0], reader.schema, expected[1])
-            return True
-    except InputError:
-        return False
-
-
-def _report(
-    pipeline: Pipeline,
-    files: list[InputFile],
-    expected: Any,
-    suite: dict[str, Any],
-    docs: Path | None,
-    name: str,
-) -> Report:
-    schema = expected[0]
-    try:
-        rows = sample(files, SAMPLE_ROWS, seed=0, schema=schema)
-    except InputError:
-        rows = schema.empty_table()
-    return validate_rows(rows, suite, docs_folder=docs, run_name=name)
-
-
-def _broken_files(
-    pipeline: Pipeline, files: list[InputFile], expected: Any, suite: dict[str, Any]
-) -> dict[str, str]:
-    """Which files break the contract, each by itself, and how."""
-    found = {}
-    for file in files:
-        report = _report(pipeline, [file], expected, suite, None, file.key)
-        if report.contract_broken:
-            rules = [failure for failure in report.failed if failure.role == "contract"]
-            found[file.path] = "; ".join(f"{rule.column or 'table'}: {rule.message}" for rule in rules)
-    return found
-
-
-check_task = task(name="check sample", cache_policy=NO_CACHE)(check_files)
+check_task = task(name="check sample", cache_policy=NO_CACHE)(check_aside)
 
 
 @flow(name="validate", validate_parameters=False)
 def validate(
-    pipeline: str, date: str | None = None, file: str | None = None, files: Any = None
+    pipeline: str,
+    date: str | None = None,
+    file: str | None = None,
+    files: Any = None,
+    version: str | None = None,
 ) -> dict[str, Any]:
     """Validate a night without scoring it: what ``vaewatch check`` runs, and the first half of scoring."""
-    from flows.context import champion_detector, registry_of
+    from flows.champion import model_task
+    from flows.context import champion_detector
     from flows.night import expected_schema
 
     loaded = load_pipeline(pipeline)
     day = logical_date(loaded, date, None)
     found = find_files(loaded, day, file) if files is None else files
-    detector = champion_detector(loaded, registry_of(loaded).champion())
+    detector = champion_detector(loaded, model_task(loaded, version))
     checked: dict[str, Any] = check_task(loaded, day, found, expected_schema(detector))
     return checked

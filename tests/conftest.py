@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +55,24 @@ def prefect_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def _s3_server() -> Iterator[dict[str, str]]:
+    from benchmarks.s3_server import s3_server
+
+    with s3_server() as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3(_s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URI of an empty folder of a real S3 server, which the environment points to."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in _s3_server.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://vaewatch/{os.urandom(6).hex()}"
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real data beside the checkout; skip where it is absent."""
     folder = Path(__file__).parents[2] / "shared" / "data"
@@ -93,3 +114,25 @@ def _read(file: Path) -> str:
         return file.read_text(errors="replace")
     except OSError:
         return ""
+
+
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Run a receiver of messages; yield its Apprise address and the list that they come into."""
+    received: list[dict[str, str]] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"json://127.0.0.1:{server.server_port}/", received
+        server.shutdown()
+        thread.join()

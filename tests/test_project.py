@@ -70,4 +70,5 @@ def test_prefect_yaml_says_what_the_demo_s_pipeline_says() -> None:
     assert found == {
         "flows.score.score": [{"cron": schedule.score, "timezone": schedule.timezone}],
         "flows.train.train": [{"cron": schedule.train, "timezone": schedule.timezone}],
+        "flows.monitor.monitor": [{"cron": schedule.monitor, "timezone": schedule.timezone}],
     }

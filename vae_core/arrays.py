@@ -12,7 +12,18 @@ import pyarrow.types as pt
 
 from vae_core.exceptions import ColumnError
 
-__all__ = ["MICROSECONDS_A_DAY", "bits", "flat", "instants", "numbers", "pick", "texts", "units_a_day"]
+__all__ = [
+    "MICROSECONDS_A_DAY",
+    "bit_array",
+    "bits",
+    "flat",
+    "instant_array",
+    "instants",
+    "numbers",
+    "pick",
+    "texts",
+    "units_a_day",
+]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -90,16 +101,28 @@ def instants(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Floats, Flo
     ColumnError
         The values are neither timestamps nor dates.
     """
-    array = _typed(flat(values), pa.timestamp("us"))
-    if not (pt.is_timestamp(array.type) or pt.is_date(array.type)):
-        raise ColumnError(
-            f"column {name!r} was learned as timestamps, however it is {array.type} now; mend its type"
-        )
+    array = instant_array(values, name)
     unit = units_a_day(array.type)
     present = _present(array)
     ticks = np.asarray(pc.fill_null(_ticks(array), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
     days, rest = np.divmod(ticks, unit)
     return days.astype(np.float64), rest / unit, present
+
+
+def instant_array(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    """Timestamps or dates as one Arrow array.
+
+    Raises
+    ------
+    ColumnError
+        The values are neither.
+    """
+    array = _typed(flat(values), pa.timestamp("us"))
+    if not (pt.is_timestamp(array.type) or pt.is_date(array.type)):
+        raise ColumnError(
+            f"column {name!r} was learned as timestamps, however it is {array.type} now; mend its type"
+        )
+    return array
 
 
 def units_a_day(arrow_type: pa.DataType) -> int:
@@ -125,13 +148,25 @@ def bits(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Bools, Bools]:
     ColumnError
         The values are not booleans.
     """
+    array = bit_array(values, name)
+    filled = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+    return np.asarray(filled, dtype=np.bool_), _present(array)
+
+
+def bit_array(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    """Truth values as one Arrow array.
+
+    Raises
+    ------
+    ColumnError
+        The values are not booleans.
+    """
     array = _typed(flat(values), pa.bool_())
     if not pt.is_boolean(array.type):
         raise ColumnError(
             f"column {name!r} was learned as booleans, however it is {array.type} now; mend its type"
         )
-    filled = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
-    return np.asarray(filled, dtype=np.bool_), _present(array)
+    return array
 
 
 def texts(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:

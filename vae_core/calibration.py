@@ -9,6 +9,7 @@ for ranking and for people: it is a fit, and false discoveries are kept to a rat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 TAIL_SHARE = 0.02  # of the calibration rows; the peaks that the tail is fitted to
 FEWEST_PEAKS = 20  # below this many peaks no tail is fitted: the largest score ends the scale
 KEPT = 50_000  # calibration scores stored with a model
+MANY = 4096  # scores from which on a grid over the calibration scores pays
+CELLS = 65_536  # of that grid
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,34 @@ class Calibration:
         (k + 1) / (rows + 1) with k rows at least as anomalous; of thinned scores the largest such k.
         """
         ranks = np.concatenate([[-1], _ranks(self.rows, self.scores.size)])
-        below = ranks[np.searchsorted(self.scores, scores, side="left")] + 1
+        below = ranks[self._count_below(scores)] + 1
         return np.asarray((self.rows - below + 1) / (self.rows + 1))
+
+    def _count_below(self, scores: Floats) -> npt.NDArray[np.int64]:
+        """How many calibration scores kept lie below each score [n]; of many in a fifth of the time."""
+        if scores.size < MANY or self.scores.size < MANY:
+            return np.searchsorted(self.scores, scores, side="left")
+        from vae_core.rank_kernels import count_below  # numba's import is not free
+
+        below = np.empty(scores.size, dtype=np.int64)
+        count_below(self.scores, self._edges, np.ascontiguousarray(scores), below)
+        return below
+
+    @cached_property
+    def _edges(self) -> npt.NDArray[np.int64]:
+        """How many scores lie below each edge of a grid over all of them [CELLS + 1]."""
+        edges = np.linspace(self.scores[0], self.scores[-1], CELLS + 1)
+        return np.searchsorted(self.scores, edges).astype(np.int64)
 
     def p_values(self, scores: Floats) -> Floats:
         """Share of calibration rows at least as anomalous as each score [n], in (0, 1]."""
         p = self.rank_p_values(scores)
         if self.tail_share == 0:
             return p
-        beyond = genpareto.sf(scores - self.tail_start, self.tail_shape, scale=self.tail_scale)
-        return np.where(scores > self.tail_start, np.maximum(self.tail_share * beyond, 1e-300), p)
+        peaks = np.flatnonzero(scores > self.tail_start)
+        beyond = genpareto.sf(scores[peaks] - self.tail_start, self.tail_shape, scale=self.tail_scale)
+        p[peaks] = np.maximum(self.tail_share * beyond, 1e-300)
+        return p
 
     def threshold(self, contamination: float) -> float:
         """The score that a share ``contamination`` of rows like the calibration rows exceeds."""

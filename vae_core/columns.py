@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -270,13 +271,16 @@ class CategoryCodec:
     def encode(self, values: pa.Array) -> tuple[Ints, Floats32]:
         """Values [n] to codes [n], and what each costs within its code [n], nats."""
         array = arrays.texts(values, self.name)
-        words = pa.array(self.vocabulary, array.type)
-        places = pc.index_in(array, value_set=words, skip_nulls=True)
+        places = pc.index_in(array, value_set=self._words.cast(array.type), skip_nulls=True)
         place = np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
         codes = np.where(place < 0, UNSEEN, np.where(place < self.n_top, place + RESERVED, RARE))
         null = np.asarray(pc.is_null(array).to_numpy(zero_copy_only=False), dtype=np.bool_)
         codes = np.where(null, NULL, codes)
         return codes, self._within(codes, place)
+
+    @cached_property
+    def _words(self) -> pa.Array:
+        return pa.array(self.vocabulary, pa.string())
 
     def _within(self, codes: Ints, place: Ints) -> Floats32:
         """Nats [n] that tell a value from the others of its code, 0 for the codes of one value.
@@ -285,10 +289,14 @@ class CategoryCodec:
         never costs less than a value seen once; and the more rows went without a new one, the less is a
         new one to be expected at all.
         """
-        counts = np.asarray((*self.counts, 1.0))
-        rare = np.log(counts.sum() / counts)[np.clip(place - self.n_top, 0, len(self.counts))]
+        rare = self._rare_costs[np.clip(place - self.n_top, 0, len(self.counts))]
         unseen = np.log1p(self.once) + np.log1p(self.rows / (1 + self.once) ** 2)
         return np.where(codes == RARE, rare, np.where(codes == UNSEEN, unseen, 0.0)).astype(np.float32)
+
+    @cached_property
+    def _rare_costs(self) -> npt.NDArray[np.float64]:
+        counts = np.asarray((*self.counts, 1.0))
+        return np.asarray(np.log(counts.sum() / counts))
 
     @property
     def size(self) -> int:

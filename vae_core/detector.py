@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vae_core import explanation, scoring
 from vae_core.bounds import BOUNDS, row_bounds
 from vae_core.calibration import Calibration, severity
+from vae_core.checkpoint import Checkpoint
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.ensemble import Members, train_ensemble
 from vae_core.exceptions import ColumnError, DataError, ModelFileError
@@ -50,7 +51,7 @@ MISFITS = (
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of n rows, float64 [n] each but ``column_losses`` [n, c].
+    """Scores of n rows, float64 [n] each but ``column_losses`` [n, c], or [n, 0] where not asked for.
 
     ``reconstruction_loss`` in nats; ``anomaly_score`` and ``severity`` (0 to 100) grow with anomaly,
     ``p_value`` (0 to 1) falls.
@@ -132,6 +133,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         ``decision_function`` is ``score_samples`` minus this.
     history_ : list of EpochRecord
         Losses of each epoch.
+    resumed_epochs_ : int
+        Epochs that an earlier call of ``fit``, killed on its way, had left in ``checkpoint``.
     set_aside_ : ndarray of int64
         Numbers of the training rows that the members that clean set aside; not saved with the model.
     schema_ : TableSchema
@@ -197,7 +200,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, on_epoch: OnEpoch | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        on_epoch: OnEpoch | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
         """Learn what rows usually look like.
 
         Parameters
@@ -208,6 +218,10 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             Ignored.
         on_epoch
             Called after each epoch with its record and the greatest number of epochs.
+        checkpoint
+            Folder in which training keeps its state, every ten seconds, until it is complete. Killed and
+            called again with the same rows, parameters and seed, it goes on from there and ends with the
+            same weights and history; what another training left there is not taken up.
 
         Raises
         ------
@@ -222,12 +236,17 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         self.encoder_ = TableEncoder(self.schema_, self.max_categories).fit(table)
         rows = self.encoder_.encode(table)
         seed = _seed(self.random_state)
+        kept = None if checkpoint is None else Checkpoint(checkpoint)
         trained = train_ensemble(
-            self._new_model, rows, self._plan(len(rows), seed), self._members(len(rows)), on_epoch
+            self._new_model, rows, self._plan(len(rows), seed), self._members(len(rows)), on_epoch, kept
         )
+        self.resumed_epochs_ = kept.resumed if kept else 0
         self.model_, self.history_ = trained.model, trained.history
         self.set_aside_ = np.flatnonzero(trained.set_aside)
-        return self._take_reference(rows)
+        self._take_reference(rows)
+        if kept:
+            kept.clear()
+        return self
 
     def _check_parameters(self) -> None:
         if not 0 < self.contamination <= 0.5:
@@ -245,9 +264,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, however it is {getattr(self, name)}")
 
-    def _new_model(self, members: int, seed: int) -> VAE:
-        hidden_dims = tuple(self.hidden_dims)
-        model = VAE(self.encoder_.layout, hidden_dims, self.latent_dim, members, self._min_scale(), seed)
+    def _new_model(self, members: int, seed: int, unit_variance: bool = False) -> VAE:
+        hidden_dims, min_scale = tuple(self.hidden_dims), None if unit_variance else self._min_scale()
+        model = VAE(self.encoder_.layout, hidden_dims, self.latent_dim, members, min_scale, seed)
         return model.to(choose_device(self.device))
 
     def _members(self, rows: int) -> Members:
@@ -330,8 +349,11 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         return -self._anomaly_scores(X)
 
     def _anomaly_scores(self, X: Any) -> Floats:
-        rows = self._encoded(X)  # refuses before fit
-        return self.reference_.anomaly_scores(self._ranked(rows))
+        table = self._table(X, reset=False)  # refuses before fit
+        if self.bound is not None:
+            return self.reference_.anomaly_scores(self._ranked(self.encoder_.encode(table)))
+        losses = scoring.table_losses(self.model_, self.encoder_, table, columns=False)
+        return self.reference_.anomaly_scores(losses.members)
 
     def decision_function(self, X: Any) -> Floats:
         """``score_samples`` minus ``offset_`` of each row [n]: below 0 is an anomaly."""
@@ -358,11 +380,15 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         wide[:, [column.is_feature for column in self.schema_.columns]] = losses
         return wide
 
-    def score_batch(self, batch: Any) -> Scores:
-        """All scores of a batch in one pass."""
-        rows = self._encoded(batch)  # refuses before fit
-        losses = scoring.row_losses(self.model_, rows)
-        anomaly = self.reference_.anomaly_scores(self._ranked(rows, losses))
+    def score_batch(self, batch: Any, *, columns: bool = True) -> Scores:
+        """All scores of a batch in one pass; losses of its cells only if ``columns``.
+
+        Several threads may score batches at once.
+        """
+        table = self._table(batch, reset=False)  # refuses before fit
+        losses = scoring.table_losses(self.model_, self.encoder_, table, columns=columns)
+        ranked = losses.members if self.bound is None else self._ranked(self.encoder_.encode(table))
+        anomaly = self.reference_.anomaly_scores(ranked)
         p_values = self.calibration_.p_values(anomaly)
         return Scores(losses.total, anomaly, p_values, severity(p_values), losses.columns)
 

@@ -57,6 +57,18 @@ class EncodedBatch:
     def __len__(self) -> int:
         return int(self.present.shape[-2])
 
+    @classmethod
+    def empty(cls, layout: Layout, rows: int) -> EncodedBatch:
+        """Room for ``rows`` rows."""
+        words = (rows, len(layout.code_sizes))
+        return cls(
+            numbers=torch.empty((rows, len(layout.part_columns))),
+            bits=torch.empty((rows, len(layout.bit_columns))),
+            present=torch.empty((rows, layout.n_measured)),
+            codes=torch.empty(words, dtype=torch.int64),
+            within=torch.empty(words),
+        )
+
     def each(self, change: Callable[[Tensor], Tensor]) -> EncodedBatch:
         """The batch with ``change`` applied to each of its tensors."""
         return EncodedBatch(*(change(getattr(self, part.name)) for part in fields(self)))
@@ -136,7 +148,7 @@ class TableEncoder:
         return self
 
     def _fitted(self, column: ColumnSpec, table: pa.Table) -> Codec:
-        values = _column(table, column.name)
+        values = self.column(table, column.name)
         if column.kind is ColumnKind.CATEGORICAL:
             return CategoryCodec.fit(column.name, values, self.max_categories)
         return MEASURED[column.kind](column.name, values)
@@ -173,17 +185,29 @@ class TableEncoder:
         ColumnError
             A modelled column is missing or of a type that cannot be read as it was learned.
         """
-        rows = table.num_rows
-        encoded = [codec.encode(_column(table, codec.name)) for codec in self.measured]
-        pairs = list(zip(self.measured, encoded, strict=True))
-        words = [codec.encode(_column(table, codec.name)) for codec in self.categorical]
-        return EncodedBatch(
-            numbers=_joined([values for codec, (values, _) in pairs if codec.n_parts], rows),
-            bits=_joined([values for codec, (values, _) in pairs if codec.n_bits], rows),
-            present=_joined([present[:, None] for _, (_, present) in pairs], rows),
-            codes=_joined([codes[:, None] for codes, _ in words], rows).to(torch.int64),
-            within=_joined([within[:, None] for _, within in words], rows),
-        )
+        from vae_core.feeds import slabs  # which needs this module
+
+        batch, first = EncodedBatch.empty(self.layout, table.num_rows), 0
+        for slab, rows in slabs(self, table):
+            slab.copy_to(batch.take(slice(first, first + rows)), self.layout)
+            first += rows
+        return batch
+
+    @staticmethod
+    def column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.ChunkedArray:
+        """A modelled column of a table.
+
+        Raises
+        ------
+        ColumnError
+            It is missing.
+        """
+        if not table.schema.get_all_field_indices(name):
+            raise ColumnError(
+                f"column {name!r} was learned and is required, however the columns are {table.schema.names}; "
+                "add it"
+            )
+        return table.column(name)
 
     def to_json(self) -> dict[str, Any]:
         """The fitted encoder as plain JSON values."""
@@ -198,18 +222,3 @@ class TableEncoder:
         encoder = cls(schema, data["max_categories"])
         encoder.codecs = tuple(codec_from_json(codec) for codec in data["codecs"])
         return encoder
-
-
-def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.ChunkedArray:
-    if not table.schema.get_all_field_indices(name):
-        raise ColumnError(
-            f"column {name!r} was learned and is required, however the columns are {table.schema.names}; "
-            "add it"
-        )
-    return table.column(name)
-
-
-def _joined(blocks: list[npt.NDArray[Any]], rows: int) -> Tensor:
-    """Blocks [n, …] side by side as one float32 tensor [n, sum]."""
-    joined = np.concatenate(blocks, axis=1) if blocks else np.empty((rows, 0))
-    return torch.from_numpy(np.ascontiguousarray(joined, dtype=np.float32))

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vae_core.checkpoint import Checkpoint
 from vae_core.cleaning import above_gap
 from vae_core.encoding import EncodedBatch
 from vae_core.modules import VAE
 from vae_core.scoring import Reference, odd_numbers
-from vae_core.training import EpochRecord, TrainingPlan, train_vae
+from vae_core.training import EpochRecord, OnEpoch, TrainingPlan, train_vae
 
 __all__ = ["Ensemble", "Members", "train_ensemble"]
 
@@ -28,8 +29,6 @@ TRIM = 0.2  # share of a batch left out by trimmed members; anomalies are seldom
 SHORT = 250  # steps of trimmed members: what is common is learned first
 BATCH = 256  # rows a step of trimmed members: the worst fifth is known better in a larger batch
 RATE = 2e-3
-
-OnEpoch = Callable[[EpochRecord, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,19 @@ class Ensemble:
 
 
 def train_ensemble(
-    new: Callable[[int, int], VAE],
+    new: Callable[[int, int, bool], VAE],
     rows: EncodedBatch,
     plan: TrainingPlan,
     members: Members,
     on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Ensemble:
     """Train all members.
 
     Parameters
     ----------
     new
-        Makes an untrained model of so many members from a seed.
+        Makes an untrained model of so many members from a seed, with variances of its own or fixed at 1.
     rows
         Encoded training rows.
     plan
@@ -87,6 +87,8 @@ def train_ensemble(
         How many of each kind.
     on_epoch
         Called with each record and the number of epochs of all phases.
+    checkpoint
+        Where training keeps its state, and goes on from.
     """
     models: list[VAE] = []
     history: list[EpochRecord] = []
@@ -101,8 +103,8 @@ def train_ensemble(
             on_epoch(history[-1], total)
 
     def train(how: TrainingPlan, only: npt.NDArray[np.bool_]) -> None:
-        models.append(new(len(only), how.seed))
-        train_vae(models[-1], rows, how, note, torch.from_numpy(only))
+        models.append(new(len(only), how.seed, how.trim > 0))
+        train_vae(models[-1], rows, how, note, torch.from_numpy(only), checkpoint)
 
     set_aside = np.zeros(len(rows), dtype=np.bool_)
     if members.trimmed:
@@ -119,13 +121,17 @@ def _learned(members: Members, set_aside: npt.NDArray[np.bool_]) -> npt.NDArray[
 
 
 def _trimmed(plan: TrainingPlan) -> TrainingPlan:
-    """How members train that leave out the worst rows."""
+    """How members train that leave out the worst rows.
+
+    They are plain: numbers have variance 1, and the divergence its full weight. A variance of its own lets a
+    decoder excuse what it could not learn in a short training, and the rows that it excuses are the odd ones.
+    """
     return replace(
         plan,
         phase="trimmed",
         trim=TRIM,
         variance_weight=0.0,
-        beta=max(plan.beta, 0.3),
+        beta=max(plan.beta, 1.0),
         learning_rate=min(plan.learning_rate, RATE),
         batch_size=max(plan.batch_size, BATCH),
         max_steps=min(plan.max_steps, SHORT),

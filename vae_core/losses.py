@@ -21,9 +21,11 @@ __all__ = [
     "categorical_nll",
     "column_losses",
     "elbo",
+    "fixed_shares",
     "gaussian_nll",
     "kl_divergence",
     "log_importance",
+    "null_costs",
     "number_losses",
 ]
 
@@ -41,15 +43,20 @@ def bernoulli_nll(x: Tensor, logits: Tensor) -> Tensor:
     return F.softplus(logits) - x * logits
 
 
+def fixed_shares(priors: tuple[float | None, ...]) -> dict[int, float]:
+    """Fixed probabilities of reserved codes, by code, scaled where they would leave nothing to the others."""
+    given = {code: share for code, share in enumerate(priors) if share is not None}
+    whole = max(sum(given.values()) + LEAST_REST, 1.0)
+    return {code: share / whole for code, share in given.items()}
+
+
 def category_log_probabilities(logits: Tensor, priors: tuple[float | None, ...]) -> Tensor:
     """Log-probabilities [k, n, size] of the codes of one column.
 
     The first codes (null, unseen, rare) have a fixed probability where ``priors`` gives one; the
     softmax over all other codes shares the rest.
     """
-    given = {code: share for code, share in enumerate(priors) if share is not None}
-    whole = max(sum(given.values()) + LEAST_REST, 1.0)
-    fixed = {code: share / whole for code, share in given.items()}
+    fixed = fixed_shares(priors)
     rest = 1.0 - sum(fixed.values())
     if len(fixed) == logits.shape[-1]:
         learned = logits
@@ -125,8 +132,8 @@ def _add(total: Tensor, losses: Tensor, present: Tensor, columns: tuple[int, ...
 
 def _null_losses(present: Tensor, logits: Tensor, layout: Layout) -> Tensor:
     """Cost of null or presence [k, n, m]: learned where nulls were seen, fixed where never."""
-    of_value, of_null, learned = _null_costs(layout.null_priors, present.device)
-    constant = torch.where(present > 0, of_value, of_null)
+    of_value, of_null, learned = null_costs(layout.null_priors, present.device)
+    constant = torch.where(present > 0, of_value, of_null).to(present.dtype)
     if None not in layout.null_priors:
         return constant
     return torch.where(learned, bernoulli_nll(1 - present, logits), constant)
@@ -140,7 +147,7 @@ def _places(columns: tuple[int, ...], device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(mode=False)
-def _null_costs(priors: tuple[float | None, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def null_costs(priors: tuple[float | None, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Fixed cost of a value and of a null [m], and where both are learned instead."""
     fixed = torch.tensor([0.5 if share is None else share for share in priors], device=device)
     learned = torch.tensor([share is None for share in priors], device=device, dtype=torch.bool)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vae_core.encoding import EncodedBatch, Layout
@@ -24,6 +25,7 @@ __all__ = ["VAE", "Decoded", "Latent", "MemberLinear"]
 EMBEDDING = 8  # numbers a category is shown as
 TILE = 16  # products of other widths round a row by its place in the block, measured with MKL on AVX-512
 LARGEST_LOG_VARIANCE = 6.0  # of the decoder, in squared standard deviations
+LARGEST_LATENT = 12.0  # of the posterior's log-variance, either way
 
 
 @dataclass(frozen=True)
@@ -131,27 +133,43 @@ class VAE(nn.Module):
 
     @classmethod
     def joined(cls, models: Sequence[VAE]) -> VAE:
-        """One model of all members of ``models``, which must agree in everything but their number."""
-        layout, hidden_dims, latent_dim, _, min_scale = models[0].arguments
+        """One model of all members of ``models``, which must agree in everything but number and variance.
+
+        Members whose variance is fixed at 1 keep it: their heads for variances are all zeros.
+        """
+        layout, hidden_dims, latent_dim, _, _ = models[0].arguments
+        learned = [model.arguments[-1] for model in models if model.least_log_variance is not None]
         members = sum(model.n_members for model in models)
-        whole = cls(layout, hidden_dims, latent_dim, members, min_scale).to(models[0].heads.weight.device)
-        states = [model.state_dict() for model in models]
+        whole = cls(layout, hidden_dims, latent_dim, members, learned[0] if learned else None)
+        whole.to(models[0].heads.weight.device)
+        states = [model._state(whole.sizes) for model in models]
         whole.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
         return whole
 
+    def _state(self, sizes: Sequence[int]) -> dict[str, Tensor]:
+        """Weights by name; the heads have outputs of these sizes, zeros where this model has none."""
+        state: dict[str, Tensor] = self.state_dict()
+        for name in ("heads.weight", "heads.bias"):
+            parts = zip(torch.split_with_sizes(state[name], self.sizes, dim=-1), sizes, strict=True)
+            state[name] = torch.cat([F.pad(part, (0, size - part.shape[-1])) for part, size in parts], dim=-1)
+        return state
+
     def encode(self, batch: EncodedBatch) -> Latent:
         """Posterior of each row; fields of ``batch`` are [n, …], or [k, n, …] for a batch a member."""
-        mean, log_variance = self.posterior(self.encoder(self._shown(batch))).chunk(2, dim=-1)
-        return Latent(mean, log_variance.clamp(-12.0, 12.0))
+        mean, log_variance = self.posterior(self.encoder(self.shown(batch))).chunk(2, dim=-1)
+        return Latent(mean, log_variance.clamp(-LARGEST_LATENT, LARGEST_LATENT))
 
-    def _shown(self, batch: EncodedBatch) -> Tensor:
+    def shown(self, batch: EncodedBatch) -> Tensor:
         """What the encoder looks at [k, n, shown]: parts, bits, presence, embedded codes."""
         signs = (2 * batch.bits - 1) * batch.present[..., list(self.layout.bit_columns)]
-        plain = torch.cat([self._of_each(t) for t in (batch.numbers, signs, batch.present)], dim=-1)
-        places = (batch.codes + self.code_starts).expand(self.n_members, *batch.codes.shape[-2:])
-        members = torch.arange(self.n_members, device=places.device)[:, None, None]
-        embedded = self.embedding[members, places]  # [k, n, q, EMBEDDING]
-        return torch.cat([plain, embedded.flatten(start_dim=2)], dim=-1)
+        plain = [self._of_each(t) for t in (batch.numbers, signs, batch.present)]
+        embedded = F.embedding(self.places(batch), self.embedding.flatten(end_dim=1))  # [k, n, q, EMBEDDING]
+        return torch.cat([*plain, embedded.flatten(start_dim=2)], dim=-1)
+
+    def places(self, batch: EncodedBatch) -> Tensor:
+        """Where each code's embedding lies [k, n, q] among those of all members."""
+        members = torch.arange(self.n_members, device=batch.codes.device)[:, None, None]
+        return self._of_each(batch.codes + self.code_starts) + members * self.embedding.shape[1]
 
     def _of_each(self, tensor: Tensor) -> Tensor:
         return tensor.expand(self.n_members, *tensor.shape[-2:])

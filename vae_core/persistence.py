@@ -20,10 +20,18 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
+from vae_core.calibration import Calibration
 from vae_core.exceptions import ModelFileError
 from vae_core.schema import ColumnKind, ColumnSpec, TableSchema
 
-__all__ = ["FORMAT_VERSION", "load_folder", "save_folder", "schema_from_json", "schema_to_json"]
+__all__ = [
+    "FORMAT_VERSION",
+    "load_calibration",
+    "load_folder",
+    "save_folder",
+    "schema_from_json",
+    "schema_to_json",
+]
 
 FORMAT_VERSION = 1
 META, TENSORS = "model.json", "tensors.safetensors"
@@ -61,6 +69,23 @@ def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return meta, load_tensors(data)
     except SafetensorError as error:
         raise ModelFileError(f"{source / TENSORS} must hold tensors, however: {error}; train again") from None
+
+
+def load_calibration(folder: str | Path) -> Calibration:
+    """Read the calibration of a model folder alone.
+
+    Raises
+    ------
+    ModelFileError
+        As `load_folder`.
+    """
+    meta, tensors = load_folder(folder)
+    try:
+        return Calibration(scores=tensors["calibration.scores"].numpy(), **meta["calibration"])
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{folder} must describe a calibration of this version, however: {error!r}; train again"
+        ) from None
 
 
 def _meta(path: Path) -> dict[str, Any]:

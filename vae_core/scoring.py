@@ -1,29 +1,42 @@
 """Scoring: reconstruction loss per row and column at the posterior mean, without chance.
 
 Rows pass through in blocks of one fixed size, the last one padded, so that a row's loss depends
-neither on the size of its batch nor on its neighbours.
+neither on the size of its batch nor on its neighbours. On a CPU the blocks fit its cache and
+:mod:`vae_core.inference` takes them through, with one thread: who has more cores scores batches side by
+side. On other devices :mod:`vae_core.modules` does, in large blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from vae_core.encoding import EncodedBatch
+from vae_core.encoding import EncodedBatch, TableEncoder
+from vae_core.feeds import slabs
+from vae_core.inference import Network
 from vae_core.losses import column_losses, number_losses
 from vae_core.modules import VAE, Decoded
-from vae_core.threads import few_threads
+from vae_core.slabs import BLOCK, Slab, slabs_of
+from vae_core.threads import one_thread
+from vae_core.transfers import device_blocks, padded
 
-__all__ = ["Reference", "RowLosses", "blocks", "latent_means", "odd_numbers", "row_losses"]
-
-BLOCK = 1024  # rows; blocks of 1,000 to 2,000 stay in the cache of today's cores
+__all__ = [
+    "BLOCK",
+    "Reference",
+    "RowLosses",
+    "blocks",
+    "device_losses",
+    "latent_means",
+    "odd_numbers",
+    "row_losses",
+    "table_losses",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,7 +48,8 @@ class RowLosses:
     Shape
     -----
     members: float64 [k, n], of each member and row
-    columns: float64 [n, c], of each cell, mean over members; columns sum to the mean of ``members``
+    columns: float64 [n, c], of each cell, mean over members; columns sum to the mean of ``members``;
+             [n, 0] where they were not asked for
     """
 
     members: Floats
@@ -44,7 +58,7 @@ class RowLosses:
     @property
     def total(self) -> Floats:
         """Reconstruction loss of each row [n]: mean over members, sum over columns."""
-        return np.asarray(self.columns.sum(axis=1))
+        return np.asarray(self.members.mean(axis=0))
 
 
 @dataclass(frozen=True)
@@ -73,26 +87,60 @@ class Reference:
 def blocks(model: VAE, rows: EncodedBatch) -> Iterator[tuple[EncodedBatch, int]]:
     """Blocks of BLOCK rows on the device of the model, at least one, and how many of its rows are real."""
     device = model.heads.weight.device
-    for start in range(0, max(len(rows), 1), BLOCK):
-        block = rows.take(slice(start, start + BLOCK))
-        real = len(block)
-        whole = block.each(partial(pad, pad=(0, 0, 0, BLOCK - real)))
-        yield whole.to(device), real
+    for block, real in padded(rows, BLOCK):
+        yield block.to(device), real
 
 
 @torch.inference_mode()
-def row_losses(model: VAE, rows: EncodedBatch) -> RowLosses:
-    """Losses of encoded rows."""
+def row_losses(model: VAE, rows: EncodedBatch, *, columns: bool = True) -> RowLosses:
+    """Losses of encoded rows; those of their cells only if ``columns``."""
+    if model.heads.weight.device.type == "cpu":
+        return _losses_of(model, slabs_of(rows, model.layout), len(rows), columns)
+    return device_losses(model, rows, columns)
+
+
+@torch.inference_mode()
+def table_losses(
+    model: VAE, encoder: TableEncoder, table: pa.Table | pa.RecordBatch, *, columns: bool = True
+) -> RowLosses:
+    """Losses of a table's rows, encoded on the way; those of their cells only if ``columns``."""
+    if model.heads.weight.device.type == "cpu":
+        return _losses_of(model, slabs(encoder, table), table.num_rows, columns)
+    return device_losses(model, encoder.encode(table), columns)
+
+
+def _losses_of(model: VAE, parts: Iterator[tuple[Slab, int]], rows: int, columns: bool) -> RowLosses:
+    cells = model.layout.n_columns if columns else 0
+    found, first = RowLosses(np.empty((model.n_members, rows)), np.empty((rows, cells))), 0
+    with one_thread():
+        network = Network(model)
+        for slab, used in parts:
+            of_members = np.zeros((slab.blocks, model.n_members, BLOCK))
+            of_cells = np.zeros((slab.blocks, cells, BLOCK))
+            network.add_losses(slab, of_members, of_cells)
+            taken = slice(first, first + used)
+            found.members[:, taken] = _rows_first(of_members)[:used].T
+            found.columns[taken] = _rows_first(of_cells)[:used] / model.n_members
+            first += used
+    return found
+
+
+def _rows_first(losses: Floats) -> Floats:
+    """Losses [b, …, BLOCK] as [rows, …]."""
+    blocks, what, size = losses.shape
+    return losses.swapaxes(1, 2).reshape(blocks * size, what)
+
+
+@torch.inference_mode()
+def device_losses(model: VAE, rows: EncodedBatch, columns: bool = True) -> RowLosses:
+    """Losses of encoded rows by torch's own operations, on the device of the model."""
     model.eval()
-    members, columns = [], []
-    device = model.heads.weight.device
-    with few_threads(BLOCK * model.n_members * model.widest, device):
-        for block, real in blocks(model, rows):
-            losses = column_losses(block, reconstruct(model, block), model.layout)[:, :real]
-            wide = losses.to(torch.float64)
-            members.append(wide.sum(dim=-1).cpu().numpy())
-            columns.append(wide.mean(dim=0).cpu().numpy())
-    return RowLosses(np.concatenate(members, axis=1), np.concatenate(columns, axis=0))
+    members, cells = [], []
+    for block, real in device_blocks(rows, model.heads.weight.device):
+        losses = column_losses(block, reconstruct(model, block), model.layout)[:, :real].double()
+        members.append(losses.sum(dim=-1).cpu().numpy())
+        cells.append((losses.mean(dim=0) if columns else losses[0, :, :0]).cpu().numpy())
+    return RowLosses(np.concatenate(members, axis=1), np.concatenate(cells, axis=0))
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from importlib import import_module
 
 __all__ = ["registered"]
 
-SUBJECTS = ("models",)
+SUBJECTS = ("bench", "models", "monitor", "nights")
 """Modules of this package; importing one adds its verbs to the application."""
 
 

@@ -30,6 +30,7 @@ output: results
 columns: {key: [carrier, flight, origin, time_hour], ignore: [year, month, day], categorical: [tailnum]}
 training: {window: 30d, calibration: 14d, detector: {max_steps: 150, n_members: 1, min_scale: 0.22}}
 decision: {contamination: 0.005}
+alerts: {max_flag_share: 0.001}
 """
 
 
@@ -68,8 +69,10 @@ def times(results: Path) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Iterator[Project]:
-    """Train, score, score again, train again."""
+def project(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: str, webhook: tuple[str, list[dict[str, str]]]
+) -> Iterator[Project]:
+    """Train, score, score again, train again, while a receiver of alerts listens."""
     from flows.score import score
     from flows.server import api
     from flows.train import train
@@ -79,7 +82,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> It
     file = root / "flights.yml"
     file.write_text(PIPELINE)
     land_flights(root)
-    with api(root):
+    with api(root), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEWATCH_ALERTS", webhook[0])
         model = train(str(file), "2013-06-30")
         night = score(str(file), NIGHT)
         written = times(root / "results")
@@ -100,6 +104,19 @@ def test_the_first_model_becomes_the_champion_and_the_second_a_challenger(projec
 
     assert (first["version"], first["aliases"]) == ("1", ["champion"])
     assert (second["version"], second["aliases"]) == ("2", ["challenger"])
+
+
+def test_a_night_with_many_flags_and_a_challenger_are_told(
+    project: Project, webhook: tuple[str, list[dict[str, str]]]
+) -> None:
+    """Once each, though the night was asked for twice."""
+    told = {one["title"]: one["message"] for one in webhook[1]}
+
+    assert len(webhook[1]) == 2
+    assert told["vaewatch flights: flag share"].startswith(f"Night {NIGHT}: ")
+    assert told["vaewatch flights: challenger ready"].startswith(
+        "Version 2 of model flights is a challenger."
+    )
 
 
 def test_training_holds_out_the_newest_part_of_the_window(project: Project) -> None:

@@ -29,7 +29,8 @@ training: {window: 3d, calibration: 1d, detector: {max_steps: 30, n_members: 1}}
 decision: {budget: 3}
 """
 HEAVY = ("torch", "mlflow", "prefect", "great_expectations", "pandas")
-VERBS = ["init", "check", "train", "score", "flags", "models", "schema", "deploy", "up", "demo"]
+VERBS = ["init", "check", "train", "score", "backfill", "diff", "redecide", "flags", "models"]
+VERBS += ["schema", "deploy", "up", "demo"]
 
 
 class Outcome(NamedTuple):

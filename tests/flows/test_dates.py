@@ -1,10 +1,10 @@
-"""Spans, cron lines and dates in file names, as people write them."""
+"""Spans, and dates in file names, as people write them."""
 
 from datetime import date, timedelta
 
 import pytest
 
-from flows.dates import check_cron, compile_date_pattern, find_date, format_duration, parse_duration
+from flows.dates import compile_date_pattern, find_date, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -27,32 +27,6 @@ def test_any_other_text_is_no_duration(text: str) -> None:
     """The error shows what came and what would do."""
     with pytest.raises(ValueError, match="such as 181d, 12h or 90m, however"):
         parse_duration(text)
-
-
-@pytest.mark.parametrize(
-    "line", ["30 3 * * *", "0 2 * * 0", "*/15 0-6,22 1,15 jan-mar MON-FRI", "0 0 31 12 7", "5/10 * * * *"]
-)
-def test_cron_lines_of_five_fields_pass(line: str) -> None:
-    """Numbers, ranges, steps, lists and English names are known."""
-    assert check_cron(line) is None
-
-
-@pytest.mark.parametrize(
-    "line", ["", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8"]
-)
-def test_a_cron_line_out_of_range_is_refused(line: str) -> None:
-    """Too few or many fields, and numbers outside of their field's range, raise."""
-    with pytest.raises(ValueError, match="a cron line"):
-        check_cron(line)
-
-
-@pytest.mark.parametrize(
-    "line", ["5-1 * * * *", "*/0 * * * *", "a * * * *", "1,,2 * * * *", "@daily * * * *"]
-)
-def test_a_malformed_cron_field_is_refused(line: str) -> None:
-    """The sentence names the field."""
-    with pytest.raises(ValueError, match="minute lies within 0-59"):
-        check_cron(line)
 
 
 @pytest.mark.parametrize(

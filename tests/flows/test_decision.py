@@ -111,23 +111,45 @@ def test_a_night_without_rows_flags_none(decision: dict[str, Any]) -> None:
     assert decided(decider(**decision), []) == []
 
 
-@pytest.mark.parametrize("decision", [{"budget": 1}, {"fdr": 0.1}])
-def test_batches_since_a_mark_are_forgotten(decision: dict[str, Any]) -> None:
-    """The rows of a file that turns out to be corrupt neither use up a budget nor count as tested."""
-    night = decider(**decision)
-    night.candidates(np.array([980.0, 1.0]))
-    before, mark = night.threshold(), night.mark()
+DECISIONS: list[dict[str, Any]] = [
+    quantile(499.0),
+    {**quantile(499.0), "budget": 2},
+    {"fdr": 0.1},
+    {"fdr": 0.1, "budget": 2},
+    {"budget": 2},
+]
 
-    night.candidates(np.array([5000.0, 4000.0]))
-    night.back_to(mark)
 
-    assert night.threshold() == before == 980.0
-    assert night.rows == 2
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_a_night_in_parts_is_decided_as_the_whole(decision: dict[str, Any]) -> None:
+    """Whatever the parts, and whether or not a part knows what those before it held."""
+    parts = [np.array(scores) for scores in ([999.0, 998.0, 997.0, 3.0], [], [2000.0, 996.0, 998.0])]
+    whole = decider(**decision)
+    whole.candidates(np.concatenate(parts))
+
+    for known in (False, True):
+        night = decider(**decision)
+        for scores in parts:
+            part = decider(**decision)
+            part.candidates(scores, night.floor() if known else -np.inf)
+            night.take(part.tally())
+
+        assert night.rows == whole.rows == 7
+        assert night.threshold() == whole.threshold()
+
+
+def test_the_threshold_is_that_of_the_budget_whatever_the_order() -> None:
+    """Rows beyond the budget, which no one keeps, must not look flagged by a lower line."""
+    night = decider(**quantile(499.0), budget=2)
+    night.candidates(np.array([900.0, 800.0, 700.0]))
+
+    assert night.threshold() == 800.0
 
 
 def night_of(calibration: Calibration, rows: int = 1000, **decision: Any) -> Decider:
     night = decider(calibration, **decision)
-    night.candidates(np.concatenate([np.zeros(rows - 5), np.full(5, 50.0)]))
+    ordinary = np.minimum(np.random.default_rng(1).normal(size=rows - 5), 2.0)
+    night.candidates(np.concatenate([ordinary, np.full(5, 50.0)]))
     return night
 
 
@@ -194,3 +216,62 @@ def test_a_calibration_is_said_in_one_sentence() -> None:
         "20,000 calibration rows, of which 0 % are estimated to be anomalies (95 % limit 0.015 %); "
         "3 confirmed anomalies left out"
     )
+
+
+def shifted(by: float, rows: int = 5000) -> Decider:
+    """Return a night of ordinary rows whose scores are higher by so much, and some anomalies."""
+    night = decider(clean(), fdr=0.1)
+    for part in np.array_split(np.random.default_rng(2).normal(by, size=rows), 3):
+        night.candidates(part)
+    night.candidates(np.full(500, 50.0))
+    return night
+
+
+@pytest.mark.parametrize("by", [0.2, 0.5])
+def test_a_night_whose_ordinary_rows_have_moved_up_is_not_certified(by: float) -> None:
+    said = shifted(by).doubt()
+
+    assert said is not None
+    assert said.startswith("the night's ordinary rows are more anomalous than the calibration rows: ")
+
+
+@pytest.mark.parametrize("by", [0.0, -0.5])
+def test_a_night_as_usual_or_quieter_is_certified_whatever_its_anomalies(by: float) -> None:
+    """One row in eleven is an anomaly; they do not count as a shift of the ordinary ones."""
+    assert shifted(by).doubt() is None
+
+
+def test_nights_as_usual_are_hardly_ever_doubted() -> None:
+    """One in a thousand would be by chance, if no shift at all were put up with."""
+    rng = np.random.default_rng(3)
+    calibration = clean()
+
+    doubted = 0
+    for _ in range(200):
+        night = decider(calibration, fdr=0.1)
+        night.candidates(rng.normal(size=2000))
+        doubted += night.doubt() is not None
+
+    assert doubted == 0
+
+
+def test_what_a_budget_leaves_out_is_counted() -> None:
+    night = decider(**quantile(499.0), budget=2)
+    for batch in ([700.0, 10.0], [800.0, 900.0, 600.0]):
+        night.candidates(np.array(batch))
+
+    assert night.selection() == {"selected": 4, "left_out": 2, "noise_expected": 1.0}
+
+
+def test_the_noise_among_flags_is_what_chance_puts_above_the_cut() -> None:
+    """Of 2,000 rows like the calibration rows, 20 lie among the highest 1 % of those."""
+    night = decider(**quantile(988.0))
+    night.candidates(np.concatenate([np.zeros(1900), np.full(100, 2000.0)]))
+
+    assert night.selection()["selected"] == 100
+    assert night.selection()["noise_expected"] == pytest.approx(20, abs=2)
+
+
+@pytest.mark.parametrize("decision", [{"fdr": 0.1}, {"budget": 2}, {"contamination": 0.1}])
+def test_a_night_without_rows_has_no_noise(decision: dict[str, Any]) -> None:
+    assert decider(**decision).selection() == {"selected": 0, "left_out": 0, "noise_expected": 0.0}

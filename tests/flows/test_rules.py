@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -291,3 +292,30 @@ def test_a_moment_without_a_zone_is_read_as_utc():
 
     assert masks(batch, rule) == [[True, False]]
     assert masks(zoned, rule) == [[True]]
+
+
+TEXT_RULES = [
+    {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "word"}},
+    {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "word", "value_set": ["a", "bb"]}},
+    {"type": "expect_column_values_to_match_regex", "kwargs": {"column": "word", "regex": "^[ab]+$"}},
+    {"type": "expect_column_value_lengths_to_equal", "kwargs": {"column": "word", "value": 2}},
+]
+
+
+@pytest.mark.parametrize("rule", TEXT_RULES, ids=lambda rule: str(rule["type"]))
+@pytest.mark.parametrize("values", [["a", None, "bb", "ccc", "a", "bb"] * 4, [None] * 8, ["bb"] * 8])
+def test_text_by_dictionary_is_judged_as_plain_text(rule: dict[str, Any], values: list[str | None]) -> None:
+    """Also where the dictionary holds null, or words that no row has."""
+    plain = pa.record_batch({"word": pa.array(values, pa.string())})
+    words = pa.array(["ccc", "a", "unused", None, "bb"])
+    place = [None if value is None else words.to_pylist().index(value) for value in values]
+    coded = pa.DictionaryArray.from_arrays(pa.array(place, pa.int8()), words)
+    nulls_by_word = pa.DictionaryArray.from_arrays(
+        pa.array([3 if one is None else one for one in place], pa.int8()), words
+    )
+    (compiled,) = rules.row_rules({"expectations": [rule]}, plain.schema)
+
+    expected = compiled.mask(plain)
+
+    assert compiled.mask(pa.record_batch({"word": coded})).to_pylist() == expected.to_pylist()
+    assert compiled.mask(pa.record_batch({"word": nulls_by_word})).to_pylist() == expected.to_pylist()

@@ -6,24 +6,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 
-from flows.errors import StoreError
-from flows.storage import LocalStore, RemoteStore, Store
+from flows import objects
+from flows.errors import ConfigError, StoreError, UnreadableError
+from flows.storage import LocalStore, Store
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Return a local store, and one of objects in memory behind an Arrow file system."""
+    """Return a local store, and one of a real S3 server."""
     if request.param == "local":
         return LocalStore(tmp_path / "root")
-    memory = MemoryFileSystem(skip_instance_cache=True)
-    memory.store, memory.pseudo_dirs = {}, [""]  # fsspec shares one memory between all of them
-    return RemoteStore(pafs.PyFileSystem(pafs.FSSpecHandler(memory)), "/root", "memory://root")
+    return Store.of(request.getfixturevalue("s3") + "/root")
 
 
 @pytest.fixture
@@ -132,6 +130,115 @@ def test_dots_within_a_name_are_no_way_out(store: Store) -> None:
     assert [one.key for one in store.list()] == ["city=../p.parquet"]
 
 
+def test_a_file_is_swapped_only_as_long_as_it_is_as_it_was_seen(store: Store) -> None:
+    """The second of two writers who saw the same is refused; the file is that of the first."""
+    assert store.peek("lease") is None
+    first = store.swap("lease", b"one", None)
+    assert store.swap("lease", b"two", None) is None
+    second = store.swap("lease", b"two", first)
+
+    assert store.swap("lease", b"three", first) is None
+    assert store.peek("lease") == second
+    assert store.read_bytes("lease") == b"two"
+
+
+def test_of_many_who_swap_at_once_each_in_turn_succeeds(store: Store) -> None:
+    """Four threads count to 10 each: no step is lost."""
+
+    def count(name: str) -> None:
+        for _ in range(10):
+            while True:
+                seen = store.peek("counter")
+                number = int(seen.data[1:]) if seen else 0
+                if store.swap("counter", f"{name}{number + 1}".encode(), seen):
+                    break
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(count, name) for name in "abcd"]:
+            future.result()
+
+    assert store.read_bytes("counter")[1:] == b"40"
+
+
+def test_a_file_is_moved_in_one_step_once(store: Store) -> None:
+    """What was there is replaced; out of a folder that was discarded nothing can be moved any more."""
+    store.write_bytes("flags/part", b"old")
+    store.write_bytes(".commits/1/flags/part", b"new")
+
+    store.move(".commits/1/flags/part", "flags/part")
+    store.discard(".commits/1")
+    store.discard(".commits/1")
+
+    assert store.read_bytes("flags/part") == b"new"
+    assert store.list(".commits") == []
+    with pytest.raises(UnreadableError):
+        store.move(".commits/1/flags/part", "flags/part")
+
+
+def test_a_file_is_withdrawn_as_long_as_the_commit_lasts(store: Store) -> None:
+    """A run that was taken over finds its folder gone, and removes nothing."""
+    for key in ("quarantine/a", "quarantine/b", ".commits/1/manifest"):
+        store.write_bytes(key, b"")
+    store.withdraw("quarantine/a", ".commits/1")
+    store.discard(".commits/1")
+
+    with pytest.raises(UnreadableError):
+        store.withdraw("quarantine/b", ".commits/1")
+    assert [one.key for one in store.list()] == ["quarantine/b"]
+
+
+def test_names_of_folders_are_taken_as_they_are(store: Store) -> None:
+    """Hive encodes values: the URI of a file with %20 in its name leads to that file."""
+    store.write_bytes("region=a%20b/part é.parquet", b"x")
+    found = store.list()[0]
+
+    folder, _, name = found.path.rpartition("/")
+    assert Store.of(folder).read_bytes(name) == b"x"
+
+
+def test_a_store_that_is_away_is_no_missing_file(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another try may help with the one, not with the other."""
+    with pytest.raises(UnreadableError):
+        Store.of(s3).open_input("nothing")
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StoreError) as caught:
+        Store.of(s3).write_bytes("a", b"")
+    assert not isinstance(caught.value, UnreadableError)
+    assert str(caught.value).startswith(f"cannot write {s3}/a: ")
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
+    """They belong into the environment: a pipeline file is shared."""
+    with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID") as caught:
+        Store.of("s3://AKIA123:secret@bucket/results")
+    assert "secret" not in str(caught.value).lower().replace("aws_secret_access_key", "")
+
+
+def test_a_large_file_is_read_in_ranges_and_written_in_parts(s3: str, tmp_path: Path) -> None:
+    """Neither way the whole of it is asked for at once."""
+    store, content = Store.of(s3), os.urandom(1024) * (20 * 1024)
+    (tmp_path / "large").write_bytes(content)
+
+    store.commit(tmp_path / "large", "large")
+
+    with store.open_input("large") as source:
+        source.seek(15_000_000)
+        assert source.read(10) == content[15_000_000:15_000_010]
+        assert source.size() == len(content)
+
+
+def test_what_is_too_large_to_be_copied_at_once_is_streamed(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 copies up to 5 GiB by itself."""
+    monkeypatch.setattr(objects, "_COPY_BYTES", 1_000)
+    store = Store.of(s3)
+    store.write_bytes("source", b"x" * 100_000)
+
+    store.move("source", "target")
+
+    assert store.read_bytes("target") == b"x" * 100_000
+
+
 def test_reading_what_is_not_there_is_one_sentence(store: Store) -> None:
     """The sentence names the place and the reason."""
     with pytest.raises(
@@ -141,11 +248,11 @@ def test_reading_what_is_not_there_is_one_sentence(store: Store) -> None:
 
 
 def test_a_uri_finds_its_store(tmp_path: Path) -> None:
-    """Paths and file:// are local; others go to Arrow, which knows gs:// and abfs:// and no ftp://."""
+    """Paths and file:// are local; others go to Arrow, which knows gs:// and s3:// and no ftp://."""
     assert Store.of(tmp_path).uri("a") == str(tmp_path / "a")
     assert Store.of(f"file://{tmp_path}").uri("a") == str(tmp_path / "a")
     assert Store.of("gs://bucket/folder").uri("a/b") == "gs://bucket/folder/a/b"
-    with pytest.raises(StoreError, match="cannot open ftp://host/x: Unrecognized filesystem type"):
+    with pytest.raises(StoreError, match="cannot open ftp://host: Unrecognized filesystem type"):
         Store.of("ftp://host/x")
 
 
@@ -220,6 +327,15 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     assert writer.returncode == 0
     assert seen <= versions
     assert len(seen) > 1
+
+
+def test_stages_of_a_label_are_cleared(store: Store) -> None:
+    """What a killed run has left of one night goes, that of another night stays."""
+    with store.stage("dt=2013-07-06") as mine, store.stage("dt=2013-07-07") as other:
+        store.clear_stages("dt=2013-07-06")
+
+        assert (mine.exists(), other.exists()) == (False, True)
+        mine.mkdir()  # as its owner expects
 
 
 def test_stages_of_killed_runs_are_swept(tmp_path: Path) -> None:

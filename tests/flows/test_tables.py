@@ -1,6 +1,8 @@
 """Finding, reading and writing Parquet files, good and bad."""
 
+import errno
 import gzip
+import io
 import itertools
 import os
 import subprocess
@@ -15,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.errors import InputError, NoDataError, SchemaError, StoreError
+from flows.storage import Store
 from flows.tables import (
     InputFile,
     PartWriter,
+    TableReader,
     discover,
     file_digest,
     input_file,
@@ -636,3 +640,63 @@ def test_real_monthly_files_are_found_and_read() -> None:
         date(2023, 1, 1): 68_211,
         date(2023, 2, 1): 64_809,
     }
+
+
+# ---- a store that is away is no bad file
+
+
+def test_a_store_that_is_away_rejects_no_file(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is the file's trouble; what cannot be reached is worth another try."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(ORDERS, sink)
+    Store.of(s3).write_bytes("a.parquet", sink.getvalue().to_pybytes())
+    file = input_file(f"{s3}/a.parquet", DAY)
+    assert read(file).num_rows == 3
+    with pytest.raises(InputError, match="Path does not exist"):
+        open_table(f"{s3}/b.parquet")
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    with pytest.raises(StoreError, match=rf"cannot read {s3}/a.parquet: .*NETWORK_CONNECTION"):
+        open_table(file)
+
+
+class Failing(io.BytesIO):
+    """A file whose store goes away after so many reads."""
+
+    def __init__(self, content: bytes, reads: int, error: OSError) -> None:
+        super().__init__(content)
+        self.reads, self.error = reads, error
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read, or fail."""
+        self.reads -= 1
+        if self.reads < 0:
+            raise self.error
+        return super().read(size)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("When reading: AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 56"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_store_that_goes_away_while_a_file_is_read_rejects_no_file(error: OSError) -> None:
+    """At whatever read it happens."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(ORDERS, sink)
+    content = sink.getvalue().to_pybytes()
+    needed = 100 - _rows_and_left(Failing(content, 100, error))[1]
+
+    assert needed > 3
+    for reads in range(needed):
+        with pytest.raises(StoreError, match=r"^cannot read a\.parquet: "):
+            _rows_and_left(Failing(content, reads, error))
+
+
+def _rows_and_left(file: Failing) -> tuple[int, int]:
+    """Read a file to its end; return its rows, and how many reads it would still have stood."""
+    with TableReader("a.parquet", pa.PythonFile(file, mode="r"), {}) as reader:
+        return sum(batch.num_rows for batch in reader.batches()), file.reads

@@ -116,6 +116,25 @@ def test_rank_p_values_of_thinned_scores_are_never_too_small() -> None:
     assert over.max() < 5 / scores.size
 
 
+@pytest.mark.parametrize("kind", ["normal", "ties", "far", "equal"])
+def test_many_scores_rank_as_each_does(kind: str) -> None:
+    """Ranks of many scores, found by a grid, are those that a search for each finds."""
+    random = np.random.default_rng(3)
+    reference = {
+        "normal": random.normal(size=20_000),
+        "ties": random.integers(0, 50, 20_000).astype(float),
+        "far": np.append(random.normal(size=19_999), 1e9),
+        "equal": np.full(20_000, 2.0),
+    }[kind]
+    calibration = Calibration.of(reference)
+    scores = np.concatenate([random.normal(size=9000), reference[:5000], [-1e300, 1e300, 2.0]])
+
+    many = calibration.rank_p_values(scores)
+
+    few = [calibration.rank_p_values(scores[start : start + 100]) for start in range(0, scores.size, 100)]
+    assert np.array_equal(many, np.concatenate(few))
+
+
 def test_false_discoveries_stay_within_the_rate_asked_for() -> None:
     """200 nights, each with calibration rows of its own; exact null and anomalous scores.
 
