@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Child", "forked", "result_of", "warmed"]
+__all__ = ["Child", "forked", "result_of", "warm_up"]
 
 
 @dataclass
@@ -74,12 +75,13 @@ def result_of(work: Callable[[], Any]) -> Any:
     return forked(lambda _: work()).wait()
 
 
-def warmed(work: Callable[[], Any]) -> Any:
-    """Do work in forked processes until this one has loaded all that they need; returns the last result."""
-    while True:
-        result, names = result_of(lambda: (work(), sorted(sys.modules)))
-        missing = [name for name in names if name not in sys.modules and not name.startswith("__")]
-        if not missing:
-            return result
+def warm_up(work: Callable[[], Any]) -> None:
+    """Do work in forked processes until this one has loaded all that they need."""
+    while missing := _unknown(result_of(lambda: (work(), sorted(sys.modules))[1])):
         for name in missing:
             importlib.import_module(name)
+    gc.freeze()  # children would copy the pages of all objects when they look for garbage
+
+
+def _unknown(names: list[str]) -> list[str]:
+    return [name for name in names if name not in sys.modules and not name.startswith("__")]

@@ -18,7 +18,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 
 from rich.console import Console
 
-from benchmarks.forked import forked
+from benchmarks.forked import forked, warm_up
 from benchmarks.options import HERE, command, written
 from benchmarks.s3_server import s3_server
 from benchmarks.tables import Grid, machine, markdown, shown, versions
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="vaewatch-nights-") as folder:
         shop = Workshop.opened(Path(folder), given.rows)
+        warm_up(lambda: shop.score(f"{folder}/warm", "1"))
         places = {"file": _on_files, "s3": _on_s3}
         running = {
             place: forked(partial(_figures, trials, shop, given, console)) for place, trials in places.items()

@@ -15,7 +15,7 @@ from benchmarks.workshop import DAY, EARLIER, digest_of
 
 __all__ = ["polled"]
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
 TRIES = 5
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.forked import Child, forked, result_of, warmed
+from benchmarks.forked import Child, forked, result_of
 from benchmarks.polling import polled
 from benchmarks.workshop import DAY, EARLIER, Workshop, state_of
 from flows import scoring
@@ -73,17 +73,16 @@ class Trials:
         return self.tally
 
     def _prepare(self) -> None:
-        """Undisturbed runs: the first ones warm this process up, the last ones are what is expected."""
+        """Undisturbed runs: what is expected, and how long it takes."""
         plain = str(self.folder / "undisturbed")
         self.expected: dict[tuple[str, ...], dict[str, Any]] = {}
         for i, versions in enumerate((("1",), ("1", "2"))):
-            self.expected[versions] = warmed(partial(self._undisturbed, f"{plain}/{i}", versions))
+            self.expected[versions] = result_of(partial(self._undisturbed, f"{plain}/{i}", versions))
         times = [self._timed(f"{self.root}/timed-{i}") for i in range(3)]
         self.seconds, self.committing = (sorted(column)[1] for column in zip(*times, strict=True))
         self.console.print(f"undisturbed: {self.seconds:.2f} s, of which {self.committing:.2f} s to commit")
 
     def _undisturbed(self, output: str, versions: tuple[str, ...]) -> dict[str, Any]:
-        shutil.rmtree(output, ignore_errors=True)
         self.shop.score(output, "1", EARLIER)
         for version in versions:
             self.shop.score(output, version)

@@ -44,7 +44,7 @@ class Passes:
     variance_weight
         Power of the decoder's variance that weighs the losses of numbers.
     trim
-        Share of each batch, the rows whose numbers cost most, that is not learned from.
+        Share of each batch, the rows whose numbers and divergence cost most, that is not learned from.
     complete
         No measured cell of the rows to come is null: presence is then no input but part of a bias.
     dtype
@@ -88,7 +88,7 @@ class Passes:
         places = self.model.places(seen)
         draw = _Draw(self.encoder.forward(self._shown(seen, places)).to(noise.dtype), noise)
         rows, gradient = self.losses(batch, self.decoder.forward(draw.z).to(noise.dtype))
-        kept, count = self._kept(rows.numbers)
+        kept, count = self._kept(rows.numbers + beta * draw.kl)
         if kept is not None:
             gradient.mul_(kept.unsqueeze(-1))
         of_z = self.decoder.backward(gradient, 1 / count, self.model.latent_dim)

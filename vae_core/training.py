@@ -46,8 +46,8 @@ class TrainingPlan:
     patience: int | None = None
     """Epochs without a better validation loss before training ends; None runs all of them."""
     trim: float = 0.0
-    """Share of each batch, the rows whose numbers cost most, that a step does not learn from. Rare
-    categories and nulls are mostly regular: by themselves they do not keep a row out."""
+    """Share of each batch, the rows whose numbers and divergence cost most, that a step does not learn from.
+    Rare categories and nulls are mostly regular: by themselves they do not keep a row out."""
     variance_weight: float = 0.0
     """Power of the decoder's variance that weighs the losses of numbers (Seitzer et al., ICLR 2022)."""
     warm_up: float = 0.3

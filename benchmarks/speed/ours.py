@@ -35,7 +35,7 @@ output: results
 columns: {key: [id]}
 retention: {scores: none}
 """
-STEPS = 60  # of training: the speed does not depend on how good the weights are
+STEPS = 20  # of training: the speed does not depend on how good the weights are
 
 
 def fitted(name: str, sample: Path, folder: Path) -> VAEDetector:

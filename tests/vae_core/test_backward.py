@@ -37,7 +37,7 @@ def by_autograd(
     kl = kl_divergence(latent)
     whole = reconstruction + beta * kl
     if trim and model.layout.part_columns:
-        odd = number_losses(batch, decoded, model.layout)
+        odd = number_losses(batch, decoded, model.layout) + beta * kl
         kept = whole.shape[-1] - int(whole.shape[-1] * trim)
         whole = whole.gather(-1, odd.topk(kept, dim=-1, largest=False).indices)
     loss = whole.mean(dim=-1)
