@@ -264,9 +264,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, however it is {getattr(self, name)}")
 
-    def _new_model(self, members: int, seed: int, unit_variance: bool = False) -> VAE:
-        hidden_dims, min_scale = tuple(self.hidden_dims), None if unit_variance else self._min_scale()
-        model = VAE(self.encoder_.layout, hidden_dims, self.latent_dim, members, min_scale, seed)
+    def _new_model(self, members: int, seed: int) -> VAE:
+        hidden_dims = tuple(self.hidden_dims)
+        model = VAE(self.encoder_.layout, hidden_dims, self.latent_dim, members, self._min_scale(), seed)
         return model.to(choose_device(self.device))
 
     def _members(self, rows: int) -> Members:

@@ -66,7 +66,7 @@ class Ensemble:
 
 
 def train_ensemble(
-    new: Callable[[int, int, bool], VAE],
+    new: Callable[[int, int], VAE],
     rows: EncodedBatch,
     plan: TrainingPlan,
     members: Members,
@@ -78,7 +78,7 @@ def train_ensemble(
     Parameters
     ----------
     new
-        Makes an untrained model of so many members from a seed, with variances of its own or fixed at 1.
+        Makes an untrained model of so many members from a seed.
     rows
         Encoded training rows.
     plan
@@ -103,13 +103,15 @@ def train_ensemble(
             on_epoch(history[-1], total)
 
     def train(how: TrainingPlan, only: npt.NDArray[np.bool_]) -> None:
-        models.append(new(len(only), how.seed, how.trim > 0))
+        models.append(new(len(only), how.seed))
         train_vae(models[-1], rows, how, note, torch.from_numpy(only), checkpoint)
 
     set_aside = np.zeros(len(rows), dtype=np.bool_)
     if members.trimmed:
         train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
         set_aside = _set_aside(models[0], rows) if members.kept else set_aside
+        # a short training knows little of variances: they help it to trim, but would excuse odd rows
+        models[0].forget_variances()
     train(long, _learned(members, set_aside))
     return Ensemble(VAE.joined(models[::-1]), history, set_aside)
 
@@ -123,8 +125,7 @@ def _learned(members: Members, set_aside: npt.NDArray[np.bool_]) -> npt.NDArray[
 def _trimmed(plan: TrainingPlan) -> TrainingPlan:
     """How members train that leave out the worst rows.
 
-    They are plain: numbers have variance 1, and the divergence its full weight. A variance of its own lets a
-    decoder excuse what it could not learn in a short training, and the rows that it excuses are the odd ones.
+    The divergence has its full weight: what is common is told apart from noise before what is rare.
     """
     return replace(
         plan,

@@ -133,26 +133,20 @@ class VAE(nn.Module):
 
     @classmethod
     def joined(cls, models: Sequence[VAE]) -> VAE:
-        """One model of all members of ``models``, which must agree in everything but number and variance.
-
-        Members whose variance is fixed at 1 keep it: their heads for variances are all zeros.
-        """
-        layout, hidden_dims, latent_dim, _, _ = models[0].arguments
-        learned = [model.arguments[-1] for model in models if model.least_log_variance is not None]
+        """One model of all members of ``models``, which must agree in everything but their number."""
+        layout, hidden_dims, latent_dim, _, min_scale = models[0].arguments
         members = sum(model.n_members for model in models)
-        whole = cls(layout, hidden_dims, latent_dim, members, learned[0] if learned else None)
-        whole.to(models[0].heads.weight.device)
-        states = [model._state(whole.sizes) for model in models]
+        whole = cls(layout, hidden_dims, latent_dim, members, min_scale).to(models[0].heads.weight.device)
+        states = [model.state_dict() for model in models]
         whole.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
         return whole
 
-    def _state(self, sizes: Sequence[int]) -> dict[str, Tensor]:
-        """Weights by name; the heads have outputs of these sizes, zeros where this model has none."""
-        state: dict[str, Tensor] = self.state_dict()
-        for name in ("heads.weight", "heads.bias"):
-            parts = zip(torch.split_with_sizes(state[name], self.sizes, dim=-1), sizes, strict=True)
-            state[name] = torch.cat([F.pad(part, (0, size - part.shape[-1])) for part, size in parts], dim=-1)
-        return state
+    @torch.no_grad()
+    def forget_variances(self) -> None:
+        """Fix the decoder's variances at 1, whatever was learned of them."""
+        parts, variances = self.sizes[:2]
+        for weight in (self.heads.weight, self.heads.bias):
+            weight[..., parts : parts + variances] = 0.0
 
     def encode(self, batch: EncodedBatch) -> Latent:
         """Posterior of each row; fields of ``batch`` are [n, …], or [k, n, …] for a batch a member."""

@@ -103,7 +103,7 @@ def test_a_training_may_be_killed_again_and_again(table: pa.Table, tmp_path: Pat
     assert heard == whole.history_
 
 
-@pytest.mark.parametrize("other", [{"random_state": 1}, {"beta": 0.5}, {"rows": 299}])
+@pytest.mark.parametrize("other", [{"random_state": 1}, {"hidden_dims": (8,)}, {"rows": 299}])
 def test_the_state_of_another_training_is_not_taken_up(
     table: pa.Table, tmp_path: Path, other: dict[str, object]
 ) -> None:

@@ -81,3 +81,14 @@ def test_joined_members_are_what_they_were(contaminated: pa.Table) -> None:
     together = whole.encode(rows).mean
     apart = torch.cat([part.encode(rows).mean for part in parts])
     torch.testing.assert_close(together, apart)
+
+
+def test_trimmed_members_vote_with_variance_one(contaminated: pa.Table) -> None:
+    """The variances that a short training brought are gone; those of long-trained members stay."""
+    detector = VAEDetector(random_state=0, max_epochs=2).fit(contaminated)
+    rows = detector.encoder_.encode(contaminated.slice(0, 64))
+
+    variances = detector.model_.decode(detector.model_.encode(rows).mean).log_variance
+
+    assert (variances[4:] == 0).all()
+    assert (variances[:4] != 0).all()
