@@ -110,8 +110,9 @@ def train_ensemble(
     if members.trimmed:
         train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
         set_aside = _set_aside(models[0], rows) if members.kept else set_aside
-        # a short training knows little of variances: they help it to trim, but would excuse odd rows
-        models[0].forget_variances()
+        if not models[0].layout.is_mixed:
+            # a short training knows little of variances: they help it to trim, but would excuse odd rows
+            models[0].forget_variances()
     train(long, _learned(members, set_aside))
     return Ensemble(VAE.joined(models[::-1]), history, set_aside)
 
