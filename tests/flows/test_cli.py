@@ -69,9 +69,17 @@ def project(root: Path, text: str = PIPELINE) -> Path:
 
 
 def written(root: Path) -> set[str]:
-    """Return the names of everything below the output folder."""
+    """Return the names of all that a night brings, or leaves behind, below the output folder."""
     results = root / "results"
-    return {str(file.relative_to(results)) for file in results.rglob("*") if file.is_file()}
+    return {str(file.relative_to(results)) for file in results.rglob("*") if file.is_file()} - kept_by_us(
+        results
+    )
+
+
+def kept_by_us(results: Path) -> set[str]:
+    """Return the names of what is remembered beside the nights: leases, alerts, which model was live."""
+    folders = (results / name for name in (".leases", ".alerts", "journal"))
+    return {str(file.relative_to(results)) for folder in folders for file in folder.rglob("*")}
 
 
 @pytest.fixture
