@@ -80,12 +80,14 @@ def tell(pipeline: Pipeline, alert: Alert) -> None:
     with _logged(f"cannot tell of {alert.kind}"):
         store = Store.of(pipeline.output_path)
         memory = _memory(store, alert)
+        before = json.dumps(memory)
         if not memory["emitted"]:
             memory["emitted"] = _emit(pipeline, alert)
         for address in _addresses(pipeline.alerts):
             if _digest(address) not in memory["told"] and _notify(pipeline.name, alert, address):
                 memory["told"].append(_digest(address))
-        store.write_bytes(alert.key, json.dumps(memory).encode())
+        if json.dumps(memory) != before:
+            store.write_bytes(alert.key, json.dumps(memory).encode())
 
 
 def all_is_well(pipeline: Pipeline, kind: str, cause: str) -> None:
