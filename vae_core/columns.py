@@ -30,6 +30,7 @@ __all__ = [
     "TimestampCodec",
     "codec_from_json",
     "codec_to_json",
+    "novelty",
     "prior",
 ]
 
@@ -47,6 +48,15 @@ UNIT = float(np.sqrt(2.0))  # sine and cosine of a uniform angle have variance 1
 def prior(count: float, rows: int) -> float:
     """Probability of what was seen ``count`` times in ``rows``, never 0 or 1 (Krichevsky–Trofimov, 1981)."""
     return (count + 0.5) / (rows + 1.0)
+
+
+def novelty(once: int, rows: int) -> float:
+    """Nats that something new costs beyond its probability, where ``once`` kinds of it were seen once.
+
+    It is one of at least as many as were seen once, so that it never costs less than what was seen once;
+    and the more rows went without a new one, the less is a new one to be expected at all.
+    """
+    return float(np.log1p(once) + np.log1p(rows / (1 + once) ** 2))
 
 
 def compress(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -285,13 +295,17 @@ class CategoryCodec:
     def _within(self, codes: Ints, place: Ints) -> Floats32:
         """Nats [n] that tell a value from the others of its code, 0 for the codes of one value.
 
-        Rare values by their counts. A new one is one of at least as many as were seen once, so that it
-        never costs less than a value seen once; and the more rows went without a new one, the less is a
-        new one to be expected at all.
+        Rare values by their counts, those never seen by their novelty.
         """
         rare = self._rare_costs[np.clip(place - self.n_top, 0, len(self.counts))]
-        unseen = np.log1p(self.once) + np.log1p(self.rows / (1 + self.once) ** 2)
-        return np.where(codes == RARE, rare, np.where(codes == UNSEEN, unseen, 0.0)).astype(np.float32)
+        new = np.where(codes == UNSEEN, novelty(self.once, self.rows), 0.0)
+        new = np.where(codes == NULL, self.within_null, new)
+        return np.where(codes == RARE, rare, new).astype(np.float32)
+
+    @property
+    def within_null(self) -> float:
+        """Nats that a null costs beyond its probability: where there never was one, it is new."""
+        return 0.0 if self.nulls > 0 else novelty(0, self.rows)
 
     @cached_property
     def _rare_costs(self) -> npt.NDArray[np.float64]:

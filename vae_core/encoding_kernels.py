@@ -181,6 +181,7 @@ def show_codes(
     offset: int,
     code_of: Ints,
     within_of: Floats32,
+    within_null: np.float32,
     column: int,
     codes: npt.NDArray[np.int64],
     within: Floats32,
@@ -194,4 +195,4 @@ def show_codes(
         for i in range(run.size):
             here = cost[i] > 0
             code[i] = code_of[run[i]] if here else NULL
-            cost[i] = within_of[run[i]] if here else np.float32(0.0)
+            cost[i] = within_of[run[i]] if here else within_null

@@ -197,16 +197,19 @@ class _Words:
     indices: _Buffer
     codes: npt.NDArray[np.int64]
     within: npt.NDArray[np.float32]
+    within_null: np.float32
     column: int
 
     @classmethod
     def of(cls, codec: CategoryCodec, array: pa.Array, column: int) -> Self:
         words = array if pt.is_dictionary(array.type) else arrays.texts(array, codec.name).dictionary_encode()
         codes, within = codec.encode(words.dictionary)
-        return cls(_Buffer.of(words.indices, PLAIN[words.indices.type]), codes, within, column)
+        indices = _Buffer.of(words.indices, PLAIN[words.indices.type])
+        return cls(indices, codes, within, np.float32(codec.within_null), column)
 
     def write(self, slab: Slab, start: int, stop: int) -> None:
         from vae_core.encoding_kernels import show_codes
 
         rows = self.indices.rows(start, stop)
-        show_codes(*rows, self.codes, self.within, self.column, slab.codes, slab.within)
+        costs = self.within, self.within_null
+        show_codes(*rows, self.codes, *costs, self.column, slab.codes, slab.within)

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from vae_core.encoding import EncodedBatch
-from vae_core.losses import LOG_TWO_PI, fixed_shares
+from vae_core.losses import LOG_TWO_PI, fixed_shares, null_costs
 from vae_core.modules import LARGEST_LOG_VARIANCE, VAE
 
 __all__ = ["HeadLosses", "RowSums"]
@@ -139,14 +139,11 @@ class _NullCosts:
     """Cost of null or presence: learned where nulls were seen, fixed where never."""
 
     def __init__(self, priors: tuple[float | None, ...], device: torch.device) -> None:
+        of_value, of_null, learned = null_costs(priors, device)
         self.any_learned = None in priors
-        self.learned = torch.tensor([float(share is None) for share in priors], device=device)
-        fixed = [share for share in priors if share is not None]
-        self.base = sum(-math.log(share) for share in fixed)
-        self.saved = torch.tensor(
-            [0.0 if share is None else math.log(share) - math.log1p(-share) for share in priors],
-            device=device,
-        )
+        self.learned = learned.to(of_null.dtype)
+        self.base = float(of_null[~learned].sum())
+        self.saved = torch.where(learned, 0.0, of_value - of_null)
 
     def __call__(self, present: Tensor, logits: Tensor, into: Tensor) -> Tensor:
         """Losses [k, n]; the gradient goes to ``into`` [k, n, m]."""

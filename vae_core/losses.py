@@ -148,10 +148,14 @@ def _places(columns: tuple[int, ...], device: torch.device) -> Tensor:
 @lru_cache(maxsize=32)
 @torch.inference_mode(mode=False)
 def null_costs(priors: tuple[float | None, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Fixed cost of a value and of a null [m], and where both are learned instead."""
+    """Fixed cost of a value and of a null [m], and where both are learned instead.
+
+    A null where there never was one costs what a value never seen costs: its probability and its novelty.
+    """
     fixed = torch.tensor([0.5 if share is None else share for share in priors], device=device)
     learned = torch.tensor([share is None for share in priors], device=device, dtype=torch.bool)
-    return -torch.log1p(-fixed), -torch.log(fixed), learned
+    new = torch.log(0.5 / fixed)  # novelty(0, rows): the share is (0 + 0.5) / (rows + 1)
+    return -torch.log1p(-fixed), new - torch.log(fixed), learned
 
 
 def _code_losses(batch: EncodedBatch, logits: Tensor, layout: Layout) -> list[Tensor]:

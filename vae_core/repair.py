@@ -8,26 +8,24 @@ again: the cell whose repair takes most loss away is to blame. The next one is s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from vae_core.columns import UNSEEN
-from vae_core.encoding import EncodedBatch, Layout, TableEncoder
+from vae_core.columns import NULL, UNSEEN
+from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.expectation import Expectation, expect
+from vae_core.filling import filled
 from vae_core.modules import VAE
 from vae_core.scoring import BLOCK, row_losses
 from vae_core.training import hide
 
 __all__ = ["SUSPECTS", "Repair", "Repairer"]
 
-SUSPECTS = 16  # columns of a row that are tried: those with the largest losses above their usual
-ROUNDS = (
-    3  # a repaired cell is shown and expected anew: numbers are seldom hidden in training, few are copied
-)
+SUSPECTS = 8  # columns of a row that are tried: those with the largest losses above their usual
+ROUNDS = 2  # a repaired cell is shown and expected anew: numbers are seldom hidden in training
 
 HARDLY = 1e-3  # probability of a new value below which one goes before all other reasons
 
@@ -75,14 +73,14 @@ class Repairer:
     def repairs(self, rows: EncodedBatch) -> Iterator[Repair]:
         """The cell to blame in each row, then the next one with that repaired, once a column at most.
 
-        A value never seen, where new ones hardly come, goes before: it is a fact, while how far a number
-        lies out is a matter of degree.
+        A value never seen, where new ones hardly come, and a null where there never was one, go before: they
+        are facts, while how far a number lies out is a matter of degree.
         """
         over, each, facts = self.over(rows), np.arange(len(rows)), self._facts(rows)
         repaired = np.zeros(over.shape, dtype=np.bool_)
         while not repaired.all():
             columns = self._suspects(np.where(facts, np.inf, over), repaired)
-            after, shown, expectation = self._tried(rows, columns, repaired)
+            after, shown, seen = self._tried(rows, columns, repaired)
             falls = over.sum(axis=1, keepdims=True) - after.sum(axis=1).reshape(columns.shape)
             fact = np.take_along_axis(facts, columns, axis=1)
             own = np.take_along_axis(over, columns, axis=1)
@@ -91,7 +89,8 @@ class Repairer:
             chosen = each * columns.shape[1] + best
             rows, over = shown.take(chosen), after[chosen]
             repaired[each, columns[each, best]] = True
-            yield Repair(columns[each, best], falls[each, best], expectation.take(chosen))
+            expectation = expect(self.model, self.encoder, seen.take(chosen))
+            yield Repair(columns[each, best], falls[each, best], expectation)
 
     def falls(self, rows: EncodedBatch, columns: Ints) -> Floats:
         """Nats [n, k] that the repair of each of ``columns`` [n, k], by itself, takes off its row's loss."""
@@ -104,23 +103,26 @@ class Repairer:
         return np.asarray(row_losses(self.model, rows).columns - self.usual)
 
     def _facts(self, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
-        """Cells [n, c] with a value never seen, in columns that hardly ever bring a new one."""
+        """Cells [n, c] with a value never seen or a null, in columns that hardly ever bring a new one."""
+        layout, codes = self.encoder.layout, rows.codes.cpu().numpy()
         closed = np.array([codec.unseen < HARDLY for codec in self.encoder.categorical], dtype=np.bool_)
-        new = (rows.codes == UNSEEN).cpu().numpy() & closed
-        measured = np.zeros((len(rows), self.encoder.layout.n_measured), dtype=np.bool_)
-        return np.concatenate([measured, new], axis=1)[:, list(self.encoder.layout.order)]
+        whole = np.array([codec.nulls == 0 for codec in self.encoder.categorical], dtype=np.bool_)
+        new = ((codes == UNSEEN) & closed) | ((codes == NULL) & whole)
+        never = np.array([share is not None for share in layout.null_priors], dtype=np.bool_)
+        absent = (rows.present.cpu().numpy() == 0) & never
+        return np.concatenate([absent, new], axis=1)[:, list(layout.order)]
 
     def _tried(
         self, rows: EncodedBatch, columns: Ints, repaired: npt.NDArray[np.bool_]
-    ) -> tuple[Floats, EncodedBatch, Expectation]:
-        """The rows with each of ``columns`` [n, k] repaired, row by row, and what is expected of them.
+    ) -> tuple[Floats, EncodedBatch, EncodedBatch]:
+        """The rows with each of ``columns`` [n, k] repaired, row by row, and the rows that told by what.
 
-        Of each such row also the losses above the usual [n * k, c]; 0 where a cell is repaired.
+        Of each such row first the losses above the usual [n * k, c]; 0 where a cell is repaired.
         """
         k = columns.shape[1]
         own = np.arange(len(self.usual)) == columns.reshape(-1, 1)
-        shown, expectation = self._repaired(rows.each(lambda tensor: tensor.repeat_interleave(k, 0)), own)
-        return np.where(repaired.repeat(k, axis=0) | own, 0.0, self.over(shown)), shown, expectation
+        shown, seen = self._repaired(rows.each(lambda tensor: tensor.repeat_interleave(k, 0)), own)
+        return np.where(repaired.repeat(k, axis=0) | own, 0.0, self.over(shown)), shown, seen
 
     @staticmethod
     def _suspects(over: Floats, repaired: npt.NDArray[np.bool_]) -> Ints:
@@ -128,41 +130,14 @@ class Repairer:
         order = np.argsort(-np.where(repaired, -np.inf, over), axis=1, kind="stable")
         return order[:, : min(SUSPECTS, left)]
 
-    def _repaired(self, rows: EncodedBatch, cells: npt.NDArray[np.bool_]) -> tuple[EncodedBatch, Expectation]:
-        """Rows with the cells [n, c] replaced by what is expected there, and what is expected of them."""
+    def _repaired(
+        self, rows: EncodedBatch, cells: npt.NDArray[np.bool_]
+    ) -> tuple[EncodedBatch, EncodedBatch]:
+        """Rows with the cells [n, c] replaced by what is expected there, and the rows that told by what."""
         layout = self.encoder.layout
         places = torch.from_numpy(cells[:, np.argsort(layout.order)])  # measured, then categorical
-        measured, categorical = places[:, : layout.n_measured], places[:, layout.n_measured :]
-        shown = hide(rows, self.model, measured, categorical)
+        chosen = places[:, : layout.n_measured], places[:, layout.n_measured :]
+        shown = hide(rows, self.model, *chosen)
         for _ in range(ROUNDS):
-            expectation = expect(self.model, self.encoder, shown)
-            shown = _filled(rows, measured, categorical, expectation, layout)
-        return shown, expectation
-
-
-def _filled(
-    rows: EncodedBatch, measured: Tensor, categorical: Tensor, expectation: Expectation, layout: Layout
-) -> EncodedBatch:
-    """Rows whose cells [n, m] and [n, q] hold what is expected there."""
-    present = torch.where(measured, _like(expectation.nulls <= 0.5, rows.present), rows.present)
-    parts, bits = list(layout.part_columns), list(layout.bit_columns)
-    numbers = _like(expectation.mean, rows.numbers) * present[:, parts]
-    truth = _like(expectation.bits >= 0.5, rows.bits) * present[:, bits]
-    return replace(
-        rows,
-        numbers=torch.where(measured[:, parts], numbers, rows.numbers),
-        bits=torch.where(measured[:, bits], truth, rows.bits),
-        present=present,
-        codes=torch.where(categorical, _likeliest(expectation, rows.codes), rows.codes),
-    )
-
-
-def _like(array: npt.NDArray[np.generic], other: Tensor) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(other)
-
-
-def _likeliest(expectation: Expectation, codes: Tensor) -> Tensor:
-    """The likeliest code of each categorical cell [n, q]; never that of values unseen."""
-    known = [np.delete(chances, UNSEEN, axis=1).argmax(axis=1) for chances in expectation.categories]
-    found = [codes_ + (codes_ >= UNSEEN) for codes_ in known]
-    return torch.from_numpy(np.stack(found, axis=1)) if found else codes
+            seen, shown = shown, filled(self.model, shown, *chosen)
+        return shown, seen

@@ -91,7 +91,7 @@ def test_a_wide_table_tries_only_suspects() -> None:
     rows[:, 7] = 50.0
 
     assert {found[0].column for found in detector.explain(rows)} == {"x7"}
-    assert Repairer(detector.model_, detector.encoder_, detector.usual_losses_).rows_at_once == 64
+    assert Repairer(detector.model_, detector.encoder_, detector.usual_losses_).rows_at_once == 128
 
 
 def test_a_value_never_seen_goes_before_numbers_far_out() -> None:
@@ -108,3 +108,23 @@ def test_a_value_never_seen_goes_before_numbers_far_out() -> None:
         ("x", "out_of_support"),
     ]
     assert reasons[1].share > reasons[0].share > 0
+
+
+def test_a_null_where_there_never_was_one_goes_before_numbers_far_out() -> None:
+    """Such a null counts as a value never seen does: named first, and found at once."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=800)
+    train = pa.table({"x": x, "y": x + 0.1 * random.normal(size=800), "word": random.choice(["a", "b"], 800)})
+    detector = VAEDetector(random_state=0, max_epochs=5).fit(train)
+    rows = pa.table(
+        {"x": [None, 0.0], "y": [400.0, 0.0], "word": ["a", None]},
+        pa.schema([("x", pa.float64()), ("y", pa.float64()), ("word", pa.string())]),
+    )
+
+    first = [reasons[0] for reasons in detector.explain(rows)]
+
+    assert [(one.column, one.kind) for one in first] == [
+        ("x", "unexpected_null"),
+        ("word", "unexpected_null"),
+    ]
+    assert (detector.predict(rows) == -1).all()
