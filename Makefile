@@ -24,7 +24,7 @@ READY := .venv/ready
 BENCH := .venv/ready-bench
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lock docs bench-nights bench-quality bench-mixed bench-calibration bench-ablation bench-reasons bench-unseen bench-speed
+.PHONY: help demo test check format lock docs bench-nights bench-quality bench-mixed bench-calibration bench-ablation bench-reasons bench-unseen bench-verdicts bench-speed bench-writers zoo bench-faults fuzz properties bench-outage bench-long audit sbom test-lowest
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,8 +32,8 @@ help:  ## what can be made
 demo: $(READY)  ## train on half a year of real flights, score the 31 nights of July
 	@.venv/bin/vaewatch demo
 
-test: $(READY) $(BENCH)  ## all tests
-	@$(PYTHON) -m pytest
+test: $(READY) $(BENCH)  ## all tests, a file a core
+	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)  ## format, lint, strict types, import contracts, documentation
 	@$(PYTHON) -m ruff format --check .
@@ -68,11 +68,60 @@ bench-unseen: $(BENCH)  ## whether values never seen count, and are named as the
 bench-speed: $(BENCH)  ## speed and memory beside floors and peers: ROWS=5000000
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m benchmarks.speed $(if $(ROWS),--rows '$(ROWS)') $(ARGS)
 
+bench-verdicts: $(BENCH)  ## whether verdicts on the top flags make unseen nights better: DATA=folder
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m benchmarks.verdicts $(if $(DATA),--data '$(DATA)') $(ARGS)
+
 bench-ablation: $(BENCH)  ## the same of ours alone, each ingredient of the default taken away
 	@$(PYTHON) -m benchmarks.ablation $(if $(DATA),--data '$(DATA)') $(ARGS)
 
+bench-faults: $(BENCH)  ## stores and servers that fail, nights that stay whole, runs that heal them: TRIALS=20
+	@$(PYTHON) -m benchmarks.faults $(if $(TRIALS),--trials '$(TRIALS)') $(ARGS)
+
+fuzz: $(BENCH)  ## readers of strangers' files under fuzzing: SECONDS=60 for each
+	@$(UV) pip install --quiet --python $(PYTHON) --constraint requirements.lock --editable '.[fuzz]'
+	@$(PYTHON) -m benchmarks.fuzz $(if $(SECONDS),--seconds '$(SECONDS)') $(ARGS)
+
+properties: $(READY)  ## properties of tables, nights and readers, looked for longer than the tests do
+	@$(PYTHON) -m pytest tests/properties --hypothesis-profile=long --timeout=3600
+
+bench-writers: $(READY)  ## verdicts of many people at once, on SQLite and on PostgreSQL
+	@$(PYTHON) -m benchmarks.writers $(ARGS)
+
 bench-nights: $(BENCH)  ## nights killed, raced and read while they are written, on files and on S3: TRIALS=200
 	@$(PYTHON) -m benchmarks.nights $(if $(TRIALS),--trials '$(TRIALS)') $(ARGS)
+
+zoo: $(READY)  ## difficult inputs through the nightly flow, and how it reacts: ZOO=folder with manifest.json
+	@$(PYTHON) -m benchmarks.zoo $(if $(ZOO),--zoo '$(ZOO)') $(ARGS)
+
+bench-outage: $(BENCH)  ## nights after all was down, with vaewatch up and with a worker: 20 minutes
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m benchmarks.outage $(ARGS)
+
+bench-long: $(BENCH)  ## a year of nights in one process, then cold ones, then pruned: memory, files, growth
+	@$(PYTHON) -m benchmarks.long $(ARGS)
+
+# Tools of the supply chain are run from environments of their own: nothing of theirs is installed beside us.
+PIP_AUDIT := pip-audit==2.10.1
+CYCLONEDX := cyclonedx-bom==7.5.0
+AUDIT := $(UV) tool run --quiet $(PIP_AUDIT) --strict --disable-pip --progress-spinner off --vulnerability-service $(or $(SERVICE),pypi)
+
+audit: $(READY)  ## known vulnerabilities of what requirements.lock names, and of torch: SERVICE=pypi, osv or esms
+	@echo '$(TORCH)' > .venv/torch.txt
+	@$(AUDIT) --require-hashes --requirement requirements.lock && $(AUDIT) --no-deps --requirement .venv/torch.txt || \
+		{ echo 'audit: no known vulnerability was required of any package, however one has some, or the service'; \
+		  echo 'could not tell: the lines above name it. Update it with `make lock`, or try SERVICE=osv.'; exit 1; }
+
+sbom: $(READY)  ## what is installed at run time, extras s3, dask and review included, as CycloneDX: dist/vaewatch.cdx.json
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv/runtime
+	@$(UV) pip install --quiet --python .venv/runtime/bin/python --constraint requirements.lock $(TORCH_BACKEND) $(TORCH) '.[s3,dask,review]'
+	@mkdir -p dist
+	@$(UV) tool run --quiet --from $(CYCLONEDX) cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/vaewatch.cdx.json .venv/runtime/bin/python
+	@$(PYTHON) -c "import json; print(len(json.load(open('dist/vaewatch.cdx.json'))['components']), 'components in dist/vaewatch.cdx.json')"
+
+test-lowest: $(READY)  ## unit tests with the lowest versions that pyproject.toml allows, in .venv/lowest
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv/lowest
+	@$(UV) pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct --editable '.[demo,dask,s3,review,dev]'
+	@.venv/lowest/bin/python -m pytest tests/vae_core tests/flows tests/conformity -m 'not slow' $(ARGS)
 
 # Torch stays outside, and what only torch needs: which packages those are depends on its build.
 lock: $(READY)  ## choose the newest versions that pyproject.toml allows

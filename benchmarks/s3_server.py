@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["environment", "s3_server"]
+__all__ = ["BUCKET", "environment", "one_at_a_time", "s3_server"]
 
 BUCKET = "vaewatch"
 
@@ -42,7 +42,8 @@ def s3_server() -> Iterator[dict[str, str]]:
             process.send_signal(signal.SIGTERM)
 
 
-def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+def one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Let an application answer one request after the other."""
     lock = threading.Lock()
 
     def locked(request: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
@@ -61,7 +62,7 @@ def main() -> None:
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = _one_at_a_time(DomainDispatcherApplication(create_backend_app))
+    app = one_at_a_time(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True)
     os.environ |= environment(server.port)
     threading.Thread(target=server.serve_forever, daemon=True).start()

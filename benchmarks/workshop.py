@@ -23,7 +23,7 @@ from flows.storage import Store
 from flows.tables import InputFile
 from vae_core import VAEDetector
 
-__all__ = ["DAY", "EARLIER", "Workshop", "digest_of", "model", "state_of"]
+__all__ = ["DAY", "EARLIER", "PIPELINE", "Workshop", "digest_of", "model", "orders", "state_of"]
 
 DAY, EARLIER = date(2024, 3, 2), date(2024, 3, 1)
 FILES = 3
@@ -61,8 +61,8 @@ class Workshop:
             for part in range(FILES):
                 file = folder / "landing" / f"dt={day}" / f"{part}.parquet"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                pq.write_table(_orders(rows // FILES, 10 * i + part), file)
-        past = _orders(1_000, 99)
+                pq.write_table(orders(rows // FILES, 10 * i + part), file)
+        past = orders(1_000, 99)
         pipeline = load_pipeline(folder / "orders.yml")
         save_suite(Path(pipeline.suite_path), profile(past, name="orders", keys=["order"]))
         detectors = {version: _fitted(past, int(version)) for version in ("1", "2")}
@@ -73,6 +73,10 @@ class Workshop:
         pipeline = self.pipeline.model_copy(update={"output": output})
         files, detector = find_files(pipeline, day), self.detectors[version]
         return score_night(pipeline, day, files, model(version), lambda: detector, {}).status
+
+    def example(self) -> pa.Table:
+        """A few rows of what the detectors look at."""
+        return orders(5, 99).drop_columns(["order"])
 
 
 def state_of(output: str) -> dict[str, Any]:
@@ -103,7 +107,8 @@ def _table(store: Store, key: str) -> str:
         return digest_of(pq.ParquetFile(source).read().to_pandas())
 
 
-def _orders(rows: int, seed: int) -> pa.Table:
+def orders(rows: int, seed: int) -> pa.Table:
+    """Orders of which the first three are odd, and of all but the past's the last has no number."""
     rng = np.random.default_rng(seed)
     amount = rng.normal(50.0, 5.0, rows)
     amount[:3] *= 20.0

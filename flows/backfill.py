@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import progress
@@ -18,9 +19,26 @@ from flows.planning import Step, plan
 from flows.retries import STORE_FAILED
 from flows.score import score
 
-__all__ = ["backfill"]
+__all__ = ["StoppedError", "backfill"]
 
 plan_task = task(name="plan nights", cache_policy=NO_CACHE, **STORE_FAILED)(plan)
+
+
+class StoppedError(KeyboardInterrupt):
+    """Ctrl-C in the middle of a backfill: nights in progress are still worked on until the process ends.
+
+    Parameters
+    ----------
+    reports
+        Of the nights that are done, oldest first.
+    nights
+        How many there were to do.
+    """
+
+    def __init__(self, reports: list[dict[str, Any]], nights: int) -> None:
+        super().__init__()
+        self.reports = reports
+        self.nights = nights
 
 
 @flow(name="backfill", validate_parameters=False)
@@ -58,21 +76,40 @@ def backfill(
     """
     loaded = load_pipeline(pipeline)
     steps = plan_task(loaded, parse_date(first), parse_date(last), version=version, as_of=as_of)
-    reports = _run(pipeline, steps[::-1] if newest_first else steps, parallel)
-    return [{"pipeline": loaded.name, **reports[step]} for step in steps]
-
-
-def _run(pipeline: str, steps: Sequence[Step], parallel: int) -> dict[Step, dict[str, Any]]:
     reports: dict[Step, dict[str, Any]] = {}
+    try:
+        _run(pipeline, steps[::-1] if newest_first else steps, parallel, reports)
+    except KeyboardInterrupt:
+        raise StoppedError(_told(loaded.name, steps, reports), len(steps)) from None
+    return _told(loaded.name, steps, reports)
+
+
+def _told(name: str, steps: Sequence[Step], reports: Mapping[Step, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"pipeline": name, **reports[step]} for step in steps if step in reports]
+
+
+def _run(pipeline: str, steps: Sequence[Step], parallel: int, reports: dict[Step, dict[str, Any]]) -> None:
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=parallel)
-    with runner:
+    with ExitStack() as stack:
+        stack.enter_context(runner)
         waiting: dict[PrefectFuture[Any], Step] = {
             runner.submit(night_task, {"pipeline": pipeline, "step": step}): step for step in steps
         }
-        for done, future in enumerate(as_completed(list(waiting)), 1):
-            reports[waiting[future]] = future.result()
-            progress.advance("nights", done, len(steps))
-    return reports
+        try:
+            for done, future in enumerate(as_completed(list(waiting)), 1):
+                reports[waiting[future]] = future.result()
+                progress.advance("nights", done, len(steps))
+        except KeyboardInterrupt:
+            reports.update({waiting[one]: one.result() for one in waiting if _is_done(one)})
+            stack.pop_all()  # closing the runner would wait for the nights in progress
+            raise
+
+
+def _is_done(future: PrefectFuture[Any]) -> bool:
+    """Whether a night has ended; one that has not begun never will."""
+    if not isinstance(future, PrefectConcurrentFuture) or future.wrapped_future.cancel():
+        return False
+    return bool(future.wrapped_future.done())
 
 
 def _night(pipeline: str, step: Step) -> dict[str, Any]:

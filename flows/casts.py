@@ -11,16 +11,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from flows.cells import plain_rows
 from flows.errors import SchemaError
 
-__all__ = ["Cast", "CastPlan", "common_schema", "plan_casts"]
+__all__ = ["Cast", "CastPlan", "carry", "carrying_schema", "common_schema", "plan_casts"]
 
 _SHOWN = 5  # columns or values that a message lists
+_LETTERS = 80  # of a name or a value in a message
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class CastPlan:
         return pa.RecordBatch.from_arrays(columns, names=self.expected.names)
 
     def _stays_coded(self, batch: pa.RecordBatch, field: pa.Field) -> bool:
-        return field.name not in self.missing and _is_coded_text(batch.column(field.name).type, field.type)
+        return _has(batch, field) and _is_coded_text(batch.column(field.name).type, field.type)
 
     def misfits(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Return True for each row that holds a value which does not fit the expected type.
@@ -90,14 +93,25 @@ class CastPlan:
         Without such rows, `apply` succeeds.
         """
         mask = pa.repeat(pa.scalar(False), batch.num_rows)
-        for cast in self.casts:
-            if _is_coded_text(batch.column(cast.column).type, cast.to_type):
-                continue
+        for cast in self._risky(batch):
             mask = pc.or_(mask, _misfits(batch.column(cast.column), cast.to_type))
         return mask
 
+    def misfit_reasons(self, batch: pa.RecordBatch) -> pa.StringArray:
+        """Return for each row the first column that does not fit its expected type; null where all do."""
+        reasons = pa.nulls(batch.num_rows, pa.string())
+        for cast in reversed(self._risky(batch)):
+            odd = _misfits(batch.column(cast.column), cast.to_type)
+            why = f"{cast.column} must fit {cast.to_type}"
+            reasons = pc.if_else(odd, pa.scalar(why), reasons)
+        return reasons
+
+    def _risky(self, batch: pa.RecordBatch) -> list[Cast]:
+        """Casts that a value may not survive."""
+        return [one for one in self.casts if not _is_coded_text(batch.column(one.column).type, one.to_type)]
+
     def _column(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
-        if field.name in self.missing:
+        if not _has(batch, field):
             return pa.nulls(batch.num_rows, field.type)
         column = batch.column(field.name)
         if column.type == field.type:
@@ -106,6 +120,10 @@ class CastPlan:
         if pc.any(misfits).as_py():
             raise SchemaError(_misfit_sentence(field, column, misfits))
         return _cast(column, field.type)
+
+
+def _has(batch: pa.RecordBatch, field: pa.Field) -> bool:
+    return bool(batch.schema.get_field_index(field.name) >= 0)
 
 
 def plan_casts(expected: pa.Schema, actual: pa.Schema, optional: Collection[str] = ()) -> CastPlan:
@@ -127,12 +145,12 @@ def plan_casts(expected: pa.Schema, actual: pa.Schema, optional: Collection[str]
         diff of the columns.
     """
     came = dict(zip(actual.names, actual.types, strict=True))
-    known = set(expected.names)
+    known, may_lack = set(expected.names), set(optional)
     absent = [name for name in expected.names if name not in came]
     extra = tuple(name for name in actual.names if name not in known)
     shared = [(field, came[field.name]) for field in expected if field.name in came]
     lossy = [(field, kind) for field, kind in shared if not _may_fit(kind, field.type)]
-    required = [name for name in absent if name not in optional]
+    required = [name for name in absent if name not in may_lack]
     if required or lossy:
         raise SchemaError(_difference(required, extra, lossy))
     casts = tuple(Cast(field.name, kind, field.type) for field, kind in shared if kind != field.type)
@@ -155,6 +173,58 @@ def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     except pa.ArrowException as error:
         reason = str(error).rstrip(".")
         raise SchemaError(f"columns of one type in all files were required, however: {reason}") from error
+
+
+def carrying_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return the columns of all schemas, each in a type that holds every value: text where none is sure to.
+
+    Raises
+    ------
+    SchemaError
+        As `common_schema`.
+    """
+    common = common_schema(schemas)
+    fields = []
+    for field in common:
+        kinds = {
+            schema.field(field.name).type for schema in schemas if schema.get_field_index(field.name) >= 0
+        }
+        sure = all(_always_fits(kind, field.type) for kind in kinds)
+        fields.append(pa.field(field.name, field.type if sure else pa.string()))  # null where a file has none
+    return pa.schema(fields)
+
+
+def carry(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the columns of a batch as a `carrying_schema` has them; one that it does not have is null."""
+    columns = [
+        _carried(batch.column(field.name), field.type)
+        if _has(batch, field)
+        else pa.nulls(len(batch), field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _carried(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if column.type == wanted:
+        return column
+    if pt.is_string(wanted) and not _is_text(_plain_type(column.type)):
+        return pa.array(_texts(column), wanted)
+    return _cast(column, wanted)
+
+
+def _always_fits(came: pa.DataType, wanted: pa.DataType) -> bool:
+    """Return whether each value of a type has its place in another."""
+    plain, target = _plain_type(came), _plain_type(wanted)
+    if plain == target or pt.is_null(plain) or (_is_text(plain) and _is_text(target)):
+        return True
+    if pt.is_integer(plain) and pt.is_integer(target):
+        spare = pt.is_unsigned_integer(plain) and pt.is_signed_integer(target)
+        alike = pt.is_signed_integer(plain) == pt.is_signed_integer(target)
+        return bool(
+            (alike and plain.bit_width <= target.bit_width) or (spare and plain.bit_width < target.bit_width)
+        )
+    return bool(pt.is_float32(plain) and pt.is_float64(target))
 
 
 def _may_fit(came: pa.DataType, wanted: pa.DataType) -> bool:
@@ -223,17 +293,20 @@ def _safe_cast(plain: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 def _plain(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Return a column in the type that Arrow can cast from: no dictionary, no view, no float16.
+    """Return a column in the type that Arrow can cast from: no dictionary, no view, no extension, no float16.
 
     NaN, which pandas writes for a missing integer, is null where integers are wanted.
     """
-    plain = column.cast(_plain_type(column.type))
+    stored = column.storage if isinstance(column, pa.ExtensionArray) else column
+    plain = stored.cast(_plain_type(column.type))
     if pt.is_floating(plain.type) and pt.is_integer(_plain_type(wanted)):
         return pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)
     return plain
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain_type(kind.storage_type)
     if pt.is_dictionary(kind):
         return _plain_type(kind.value_type)
     if pt.is_string_view(kind):
@@ -274,26 +347,31 @@ def _none(column: pa.Array) -> pa.BooleanArray:
 
 def _misfit_sentence(field: pa.Field, column: pa.Array, misfits: pa.BooleanArray) -> str:
     wrong = column.filter(misfits)
-    values = ", ".join(_texts(pc.unique(wrong).slice(0, _SHOWN)))
+    values = _listed([str(one) for one in _texts(pc.unique(wrong).slice(0, _SHOWN))])
     return (
         f"column {field.name}: values that fit {field.type} were required, however {len(wrong):,} of"
         f" {len(column):,} do not, such as {values}; correct them or retrain"
     )
 
 
-def _texts(values: pa.Array) -> list[str]:
+def _texts(values: pa.Array) -> list[Any]:
     """Return values as text, in UTC where their zone may be unknown to this machine."""
-    plain = values.cast(_plain_type(values.type))
+    stored = values.storage if isinstance(values, pa.ExtensionArray) else values
+    plain = stored.cast(_plain_type(values.type))
     if pt.is_timestamp(plain.type):
         plain = plain.cast(pa.timestamp(plain.type.unit))
-    return list(plain.cast(pa.string()).to_pylist())
+    try:
+        return list(plain.cast(pa.string()).to_pylist())
+    except pa.ArrowException:  # bytes that are no text, lists
+        cells = [row["cell"] for row in plain_rows(pa.table({"cell": plain}))]
+        return [None if one is None else str(one) for one in cells]
 
 
 def _difference(
     required: Sequence[str], extra: Sequence[str], lossy: Sequence[tuple[pa.Field, pa.DataType]]
 ) -> str:
     """Return the sentence that tells a file's columns from the expected ones."""
-    parts = [f"{field.name} is {came}, {field.type} was expected" for field, came in lossy]
+    parts = [f"{_short(field.name)} is {came}, {field.type} was expected" for field, came in lossy]
     if required:
         parts.append(f"missing: {_listed(required)}")
         parts.append(f"new: {_listed(_nearest_first(extra, required))}" if extra else "no column is new")
@@ -314,4 +392,8 @@ def _nearest_first(extra: Sequence[str], required: Sequence[str]) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(_short(name) for name in names[:_SHOWN]) + more
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[:_LETTERS]}…"

@@ -71,6 +71,8 @@ def _flags(then: set[str] | None, now: set[str]) -> dict[str, int | None]:
 
 def _flagged_before(before: Manifest, store: Store, row_id: str) -> set[str] | None:
     key = part_key("flags", before.date)
+    if "flags" in before.pruned:
+        return None
     if key not in {one.path for one in before.outputs}:
         return set()
     try:

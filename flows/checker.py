@@ -49,6 +49,7 @@ class _Checker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                start_new_session=True,  # Ctrl-C is told to us, and we end it
             )
         return self.process
 

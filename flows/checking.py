@@ -17,6 +17,8 @@ from flows.tables import InputFile, open_table
 
 __all__ = ["check_files"]
 
+SAMPLE_BYTES = 16 * 1024 * 1024  # pandas and Great Expectations take many times this
+
 
 def check_files(pipeline: Pipeline, day: date, files: list[InputFile], expected: Any) -> dict[str, Any]:
     """Validate a sample of readable files against the suite.
@@ -60,7 +62,7 @@ def _report(
 ) -> Report:
     schema = expected[0]
     try:
-        rows = sample(files, SAMPLE_ROWS, seed=0, schema=schema)
+        rows = sample(files, SAMPLE_ROWS, seed=0, schema=schema, fitting=True, max_bytes=SAMPLE_BYTES)
     except InputError:
         rows = schema.empty_table()
     return validate_rows(rows, suite, docs_folder=docs, run_name=name)

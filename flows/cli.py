@@ -19,7 +19,7 @@ from flows.console import (
     print_json,
     progress_bars,
 )
-from flows.errors import ConfigError, VaewatchError
+from flows.errors import VaewatchError, legible
 from flows.verbs import registered
 
 if TYPE_CHECKING:
@@ -98,32 +98,6 @@ def score(
     _exit_by(loaded, report)
 
 
-@app.command(epilog="vaewatch flags --date 2013-07-06 --rows 20")
-def flags(
-    date: Annotated[str, typer.Option(help="The night to show, YYYY-MM-DD.")],
-    pipeline: PipelineFile = None,
-    rows: Annotated[int, typer.Option(min=1, help="Show at most so many rows.")] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """Print the flagged rows of a night, most anomalous first."""
-    from flows.context import parse_date
-    from flows.manifest import read_manifest
-    from flows.report import flags_table, top_flags
-    from flows.storage import Store
-
-    loaded = pipeline_of(pipeline)
-    day = parse_date(date)
-    if read_manifest(Store.of(loaded.output_path), day) is None:
-        raise ConfigError(
-            f"a scored night was required, however {day} is not scored: vaewatch score --date {day}"
-        )
-    found = top_flags(loaded, day, rows)
-    if as_json:
-        print_json(found)
-    else:
-        print_flags(flags_table(found, loaded.prefix))
-
-
 @app.command(epilog="vaewatch schema > pipeline.schema.json")
 def schema() -> None:
     """Print the JSON schema of pipeline files, for editors."""
@@ -146,7 +120,7 @@ def deploy(pipeline: PipelineFile = None) -> None:
 
 @app.command(epilog="vaewatch up")
 def up(pipeline: PipelineFile = None) -> None:
-    """Run Prefect's server, the schedules and MLflow's page on this machine until Ctrl-C."""
+    """Run Prefect's server, the schedules, MLflow's and the review page on this machine until Ctrl-C."""
     from flows.stack import up as start
 
     loaded = [pipeline_of(pipeline)] if pipeline else pipelines()
@@ -234,7 +208,14 @@ def _say_training(report: dict[str, Any]) -> None:
 
 def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
     from flows.changes import changes_text
-    from flows.report import certification_text, flags_table, night_line, selection_text, top_flags
+    from flows.report import (
+        certification_text,
+        flags_table,
+        night_line,
+        remarks_of,
+        selection_text,
+        top_flags,
+    )
 
     typer.echo(night_line(report))
     if report["status"] == "skipped":
@@ -249,9 +230,11 @@ def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
     typer.echo(f"{selection_text(report)} {certification_text(report)}".strip())
     if report["status"] == "scored" and report["changes"]:
         typer.echo(changes_text(report["changes"]))
+    if report["pruned"]:
+        typer.echo(f"Removed by `vaewatch prune`: {', '.join(report['pruned'])}")
     for one in report["files"]:
-        if one["status"] == "scored" and one["reason"]:
-            typer.echo(f"{one['path']}: {one['reason']}")
+        for said in remarks_of(one) if one["status"] == "scored" else ():
+            typer.echo(f"{legible(one['path'])}: {said}")
     print_flags(flags_table(top_flags(pipeline, report["date"], 5), pipeline.prefix))
 
 

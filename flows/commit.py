@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from flows.errors import StoreError, UnreadableError
-from flows.lease import Lease, TakenOverError, night_lease
+from flows.lease import PATIENCE_SECONDS, Lease, TakenOverError, night_lease
 from flows.manifest import Manifest, ManifestOutput, manifest_key, read_manifest
 from flows.storage import LocalStore, Store
 from flows.tables import file_digest
@@ -40,7 +40,12 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-def on_night(store: Store, day: date, work: Callable[[Lease, Manifest | None], _T]) -> _T:
+def on_night(
+    store: Store,
+    day: date,
+    work: Callable[[Lease, Manifest | None], _T],
+    patience: float = PATIENCE_SECONDS,
+) -> _T:
     """Do something to a night while no other run may commit it.
 
     Parameters
@@ -48,6 +53,8 @@ def on_night(store: Store, day: date, work: Callable[[Lease, Manifest | None], _
     work
         Is given the lease, and the night's manifest (None when the night is not finished); it is called
         again when the lease was taken over meanwhile.
+    patience
+        Seconds to wait for another run that holds the night.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def on_night(store: Store, day: date, work: Callable[[Lease, Manifest | None], _
     """
     for i in range(_TRIES):
         try:
-            with night_lease(store, day) as lease, _taken_over_told(lease):
+            with night_lease(store, day, patience) as lease, _taken_over_told(lease):
                 return work(lease, settled(store, lease, day))
         except TakenOverError as error:
             if i == _TRIES - 1:

@@ -7,7 +7,9 @@ resolved against `Pipeline.root`, the nearest folder above the file that holds `
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +29,8 @@ from pydantic import (
     model_validator,
 )
 
-from flows.config_errors import ALIAS, HIVE_KEY, MODEL_NAME, PIPELINE_NAME, PREFIX, checked
+from flows.addresses import without_secrets
+from flows.config_errors import ALIAS, HEADER, HIVE_KEY, MODEL_NAME, PIPELINE_NAME, PREFIX, checked
 from flows.cron import check_cron
 from flows.dates import compile_date_pattern, format_duration, parse_duration
 from flows.lined_yaml import read_yaml
@@ -41,6 +44,7 @@ __all__ = [
     "Pipeline",
     "Promotion",
     "Retention",
+    "Review",
     "Schedule",
     "Source",
     "Tracking",
@@ -78,6 +82,7 @@ Share = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 Names = tuple[Name, ...]
+Address = Annotated[Name, AfterValidator(without_secrets)]
 
 
 AlertKind = Literal[
@@ -108,7 +113,7 @@ class _Section(BaseModel):
 class Source(_Section):
     """Where the table lands, and how a file's date is known."""
 
-    path: Name
+    path: Address
     """Folder of Parquet files, or a URI such as s3://bucket/folder."""
     partition: Annotated[str, Field(pattern=HIVE_KEY)] | None = None
     """Hive key whose value is the date: ``dt`` for dt=2013-07-06/."""
@@ -300,36 +305,95 @@ class Alerts(_Section):
 
 
 def _parse_retention(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"a span such as 90d, a count above zero, or forever, however {value} came")
+        return value
     return value if value == "forever" else parse_duration(value)
 
 
-def _format_retention(value: timedelta | str) -> str:
-    return value if isinstance(value, str) else format_duration(value)
+def _format_retention(value: timedelta | int | str) -> int | str:
+    return format_duration(value) if isinstance(value, timedelta) else value
+
+
+def _retention_schema(words: str) -> WithJsonSchema:
+    span = {"type": "string", "pattern": f"^({words}|[0-9]{{1,6}}[dhm])$"}
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, span]})
 
 
 Retained = Annotated[
-    timedelta | Literal["forever"],
+    timedelta | int | Literal["forever"],
     BeforeValidator(_parse_retention),
     PlainSerializer(_format_retention),
-    WithJsonSchema({"type": "string", "pattern": "^(forever|[0-9]{1,6}[dhm])$"}),
+    _retention_schema("forever"),
 ]
 
 
 RetainedOrNone = Annotated[
-    timedelta | Literal["forever", "none"],
+    timedelta | int | Literal["forever", "none"],
     BeforeValidator(lambda value: value if value == "none" else _parse_retention(value)),
     PlainSerializer(_format_retention),
-    WithJsonSchema({"type": "string", "pattern": "^(forever|none|[0-9]{1,6}[dhm])$"}),
+    _retention_schema("forever|none"),
 ]
 
 
 class Retention(_Section):
-    """How long results are kept."""
+    """What ``vaewatch prune`` keeps: an age such as 90d, the newest so many, or forever."""
 
     scores: RetainedOrNone = timedelta(days=90)
-    """Age at which a night's scores may be pruned; ``none`` writes no scores, only flags."""
+    """Scores of all rows of a night; ``none`` writes no scores, only flags."""
     flags: Retained = "forever"
-    """Age at which a night's flags may be pruned."""
+    """Flags of a night, with their contributions and their triage."""
+    contributions: Retained = "forever"
+    """Contributions of the columns to the flags of a night."""
+    quarantine: Retained = "forever"
+    """Rows of a night that broke row rules."""
+    history: Retained = "forever"
+    """Flags of a night's earlier scorings, which the last one has replaced."""
+    monitor: Retained = "forever"
+    """Measures of a monitored night, and its page."""
+    docs: Retained = "forever"
+    """Data Docs page of a night."""
+    models: Retained = "forever"
+    """Files of a model version."""
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"an address or network such as 127.0.0.1 or 10.0.0.0/24, however {text!r} came"
+        ) from None
+    return text
+
+
+class Proxy(_Section):
+    """A reverse proxy that logs people in, and tells who they are."""
+
+    header: Annotated[str, Field(pattern=HEADER)] = "X-Forwarded-User"
+    """Header that holds the name; the proxy must replace what a visitor sends in it."""
+    addresses: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Field(min_length=1)]
+    """Addresses or networks that the proxy connects from; others are not let in."""
+
+
+class Review(_Section):
+    """Who may see and who may settle what was found."""
+
+    reviewers: Names = ()
+    """Names that may decide; ``*`` stands for any signs, as in *@example.org."""
+    viewers: Names = ()
+    """Names that may look; sensitive columns are masked for them."""
+    oidc: bool = False
+    """Names are e-mail addresses of a login by OpenID Connect; VAEWATCH_OIDC_… in the environment set it up."""
+    proxy: Proxy | None = None
+    """Names come from a reverse proxy."""
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        if self.oidc and self.proxy is not None:
+            raise ValueError("a login by oidc or by proxy, however both came; keep one")
+        return self
 
 
 def _engine(value: Any) -> Any:
@@ -376,7 +440,7 @@ class Pipeline(_Section):
     name: Annotated[str, Field(pattern=PIPELINE_NAME)]
     """Name of the pipeline, of its model and of its flows."""
     source: Source
-    output: Name
+    output: Address
     """Folder of the results, or a URI."""
     columns: Columns = Field(default_factory=Columns)
     validation: Validation = Field(default_factory=Validation)
@@ -388,6 +452,7 @@ class Pipeline(_Section):
     """Who scores: ``threads`` (a core each), ``{threads: 4}``, ``dask`` or ``{dask: tcp://HOST:8786}``."""
     alerts: Alerts = Field(default_factory=Alerts)
     retention: Retention = Field(default_factory=Retention)
+    review: Review = Field(default_factory=Review)
     prefix: Annotated[str, Field(pattern=PREFIX)] = ""
     """Put before the names of our columns, for tables that have such columns already."""
 
@@ -457,7 +522,7 @@ class Tracking(_Section):
     """SQLite file or server of the runs."""
     registry_uri: str = ""
     """SQLite file or server of the models; default: the same."""
-    artifact_location: Name = "data/mlflow/artifacts"
+    artifact_location: Address = "data/mlflow/artifacts"
     """Folder or URI of the files of each run."""
     experiment: Name = "vaewatch"
     """Experiment that holds the runs."""
@@ -470,7 +535,7 @@ class Tracking(_Section):
     def _database_or_server(cls, uri: str) -> str:
         if uri and not _is_uri(uri):
             raise ValueError(f"sqlite:///FILE or the address of a server, however {uri!r} came")
-        return uri
+        return without_secrets(uri)
 
     def model_name_for(self, pipeline: str) -> str:
         """Return the registered model's name for a pipeline."""
@@ -495,6 +560,9 @@ def load_pipeline(path: str | Path) -> Pipeline:
 def load_tracking(root: Path) -> Tracking:
     """Read ``mlflow.yml`` of a folder, defaults when it is missing; its paths come back absolute.
 
+    Addresses that hold a password come from the environment, in place of those of the file:
+    ``VAEWATCH_TRACKING_URI``, ``VAEWATCH_REGISTRY_URI``.
+
     Raises
     ------
     ConfigError
@@ -502,11 +570,12 @@ def load_tracking(root: Path) -> Tracking:
     """
     file = root / TRACKING_FILE
     tracking = checked(Tracking, file, read_yaml(file)) if file.exists() else Tracking()
-    tracking_uri = _resolve_database(root, tracking.tracking_uri)
+    tracking_uri = _resolve_database(root, os.environ.get("VAEWATCH_TRACKING_URI") or tracking.tracking_uri)
+    registry_uri = os.environ.get("VAEWATCH_REGISTRY_URI") or tracking.registry_uri
     return tracking.model_copy(
         update={
             "tracking_uri": tracking_uri,
-            "registry_uri": _resolve_database(root, tracking.registry_uri) or tracking_uri,
+            "registry_uri": _resolve_database(root, registry_uri) or tracking_uri,
             "artifact_location": _resolve(root, tracking.artifact_location),
         }
     )

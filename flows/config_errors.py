@@ -12,13 +12,14 @@ from pydantic_core import ErrorDetails
 from flows.errors import ConfigError
 from flows.lined_yaml import LinedYaml
 
-__all__ = ["ALIAS", "HIVE_KEY", "MODEL_NAME", "PIPELINE_NAME", "PREFIX", "checked"]
+__all__ = ["ALIAS", "HEADER", "HIVE_KEY", "MODEL_NAME", "PIPELINE_NAME", "PREFIX", "checked"]
 
 PIPELINE_NAME = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"
 PREFIX = "^[A-Za-z0-9_]*$"
 HIVE_KEY = "^[^=/]+$"
 MODEL_NAME = r"^([^{}/:]|\{pipeline\})+$"
 ALIAS = "^[A-Za-z0-9_-]+$"
+HEADER = "^[A-Za-z0-9-]+$"
 
 _PATTERNS = {
     PIPELINE_NAME: "1 to 100 letters, digits, _ - or . (which may not come first)",
@@ -26,6 +27,7 @@ _PATTERNS = {
     HIVE_KEY: "the name of a folder's key, such as dt",
     MODEL_NAME: "a name without / and :, with {pipeline} where the pipeline's name belongs",
     ALIAS: "letters, digits, _ or -",
+    HEADER: "the name of a header, such as X-Forwarded-User",
 }
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -13,6 +13,7 @@ from flows.errors import ConfigError, RegistryError
 
 if TYPE_CHECKING:
     from flows.manifest import ManifestModel
+    from flows.reference import Reference
     from flows.registry import ModelRef, Registry
     from vae_core import Calibration, VAEDetector
 
@@ -23,6 +24,7 @@ __all__ = [
     "logical_date",
     "model_ref",
     "parse_date",
+    "reference_of",
     "registry_of",
 ]
 
@@ -59,6 +61,19 @@ def champion_detector(pipeline: Pipeline, ref: ModelRef) -> VAEDetector:
     """The live detector, fetched once and kept under ``data/models``."""
     folder = registry_of(pipeline).download(ref, pipeline.root / "data" / "models")
     return _loaded(folder)
+
+
+def reference_of(pipeline: Pipeline, ref: ModelRef) -> Reference | None:
+    """What a model version's training rows were like; None where that was not kept.
+
+    Raises
+    ------
+    RegistryError
+        Its files are gone, or were altered.
+    """
+    from flows.reference import read_reference
+
+    return read_reference(registry_of(pipeline).download(ref, pipeline.root / "data" / "models"))
 
 
 def calibration_of(pipeline: Pipeline, model: ManifestModel) -> Calibration:

@@ -45,7 +45,7 @@ def offline(page: str) -> str:
 def write_index(folder: Path) -> None:
     """Write ``index.html``: one line a run, the newest name first, with a link to its page."""
     reports = sorted(folder.glob("validations/**/report.json"), key=lambda path: path.parts[-3], reverse=True)
-    lines = "\n".join(_line(folder, path) for path in reports)
+    lines = "\n".join(line for line in (_line_if_there(folder, path) for path in reports) if line)
     write_text(folder / "index.html", INDEX.format(policy=POLICY, style=_style(), lines=lines))
 
 
@@ -77,6 +77,14 @@ def _safe(name: str) -> str:
 
 def _style() -> str:
     return Path(__file__).with_name("datadocs.css").read_text(encoding="utf-8")
+
+
+def _line_if_there(folder: Path, path: Path) -> str:
+    """The line of a run; empty when it was pruned meanwhile."""
+    try:
+        return _line(folder, path)
+    except FileNotFoundError:
+        return ""
 
 
 def _line(folder: Path, path: Path) -> str:

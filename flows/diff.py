@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flows.cells import plain_rows
 from flows.commit import part_key
 from flows.context import champion_detector, model_ref
 from flows.errors import ConfigError, InputError
@@ -99,6 +100,11 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _committed(store: Store, manifest: Manifest) -> pa.Table:
+    if "flags" in manifest.pruned:
+        raise InputError(
+            f"the flags of {manifest.date} were required, however `vaewatch prune` removed them at "
+            f"{manifest.pruned['flags']}; choose a later night"
+        )
     key = part_key("flags", manifest.date)
     return _read(store, key) if key in {one.path for one in manifest.outputs} else pa.table({})
 
@@ -167,4 +173,4 @@ def _rows(flags: pa.Table, prefix: str, ids: set[str]) -> list[dict[str, Any]]:
     names = [name for name in (*SHOWN, *REASONS) if prefix + name in flags.schema.names]
     table = flags.select([prefix + name for name in names]).rename_columns(names)
     found = table.filter(pc.is_in(table.column("row_id"), pa.array(sorted(ids))))
-    return list(found.sort_by([("anomaly_score", "descending"), ("row_id", "ascending")]).to_pylist())
+    return plain_rows(found.sort_by([("anomaly_score", "descending"), ("row_id", "ascending")]))

@@ -16,7 +16,9 @@
     ├── ServerError             Prefect's server cannot be reached or started
     └── TimeLimitError          a scheduled night takes longer than it may
 
-A message says what was required, what came, and what to do.
+A message says what was required, what came, and what to do. Names of columns and files are part of it, and
+strangers choose them: whatever is no printable character is shown as its escape, so that no line of a log and
+no command to a terminal can be smuggled in.
 """
 
 from __future__ import annotations
@@ -34,13 +36,28 @@ __all__ = [
     "StoreError",
     "UnreadableError",
     "VaewatchError",
+    "legible",
 ]
+
+
+MOST_SHOWN = 8_000  # letters of a sentence
+
+
+def legible(text: str) -> str:
+    """Return text on one line, unprintable characters as escapes, and not too much of it."""
+    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+    if shown.isprintable():
+        return shown
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
 
 
 class VaewatchError(Exception):
     """Root of all errors that a user can mend; ``str(error)`` is the sentence to show."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return legible(super().__str__())
 
 
 class ConfigError(VaewatchError):

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["CONTRIBUTIONS", "UNLIKE_SHARES", "Stamp", "expected_schema", "flagged_schema", "flags_of"]
 
 CONTRIBUTIONS = pa.schema(
-    [("row_id", pa.string()), ("column", pa.string()), ("loss", pa.float64()), ("share", pa.float64())]
+    [
+        ("row_id", pa.string()),
+        ("column", pa.string()),
+        ("loss", pa.float64()),
+        ("share", pa.float64()),
+        ("expected", pa.string()),
+    ]
 )
 UNLIKE_SHARES = ("loss", "share")
 
@@ -103,7 +109,7 @@ def flags_of(
     columns |= _constants(stamp, rows.num_rows)
     added = [columns[name].cast(type_of(name)) for name in results.added_names()]
     flags = pa.RecordBatch.from_arrays([*original.columns, *added], schema=flagged_schema(schema))
-    return flags, _shares(detector, columns["row_id"], cast)
+    return flags, _shares(detector, columns["row_id"], cast, sensitive)
 
 
 def _constants(stamp: Stamp, rows: int) -> dict[str, pa.Array]:
@@ -111,8 +117,25 @@ def _constants(stamp: Stamp, rows: int) -> dict[str, pa.Array]:
     return {name: pa.repeat(pa.scalar(getattr(stamp, name), type_of(name)), rows) for name in names}
 
 
-def _shares(detector: VAEDetector, row_id: pa.Array, cast: pa.RecordBatch) -> pa.RecordBatch:
+def _shares(
+    detector: VAEDetector, row_id: pa.Array, cast: pa.RecordBatch, sensitive: Collection[str]
+) -> pa.RecordBatch:
     losses = detector.score_batch(cast).column_losses
     over = np.maximum(losses - detector.usual_losses_, 0.0)
     share = over / np.maximum(over.sum(axis=1, keepdims=True), 1e-12)
-    return results.contributions(row_id, [one.name for one in detector.schema_.features], losses, share)
+    names = [one.name for one in detector.schema_.features]
+    lines = results.contributions(row_id, names, losses, share)
+    expected = _expected(detector, cast, names, sensitive)
+    return pa.RecordBatch.from_arrays([*lines.columns, expected], schema=CONTRIBUTIONS)
+
+
+def _expected(
+    detector: VAEDetector, cast: pa.RecordBatch, names: Sequence[str], sensitive: Collection[str]
+) -> pa.Array:
+    """What the model made of each cell [n * c], in words, row by row."""
+    from vae_core.expectation import expect
+
+    encoder = detector.encoder_
+    found = expect(detector.model_, encoder, encoder.encode(pa.Table.from_batches([cast])))
+    texts = [[results.HIDDEN] * cast.num_rows if name in sensitive else found.text(name) for name in names]
+    return pa.array([text for row in zip(*texts, strict=True) for text in row], pa.string())

@@ -168,6 +168,11 @@ class Journal:
                 f"{self.store.uri(key)}: one move of an alias was required, however it holds "
                 f"{type(error).__name__}; bring the file back as it was"
             ) from error
+        if any(row[name] is None for name in ("alias", "at", "by", "how")):
+            raise StoreError(
+                f"{self.store.uri(key)}: alias, at, by and how were required, however one is null; bring the "
+                "file back as it was"
+            )
         move = Move(**{one.name: row[one.name] for one in fields(Move)})
         if move.digest != row["digest"] or PurePosixPath(_key(move)).name != PurePosixPath(key).name:
             raise StoreError(

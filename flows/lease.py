@@ -63,8 +63,17 @@ class _Record:
     beat: int = 0
     pending: str | None = None
 
+    def __post_init__(self) -> None:
+        texts = (self.run, self.host, self.process, self.since, self.pending or "")
+        if not all(isinstance(one, str) for one in texts) or not _is_count(self.token, self.beat):
+            raise TypeError("another record")
+
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self)) + "\n").encode()
+
+
+def _is_count(*values: object) -> bool:
+    return all(isinstance(one, int) and 0 <= one < 2**63 for one in values)
 
 
 class Lease:

@@ -16,6 +16,7 @@ from flows.errors import NoChampionError, NoDataError, RegistryError, StoreError
 from flows.evidence import log_evidence
 from flows.journal import Journal, Move, carried, step_back
 from flows.promotion import Contender, Verdict, gate
+from flows.registry import PRUNED
 from flows.storage import Store
 
 if TYPE_CHECKING:
@@ -305,6 +306,7 @@ def _described(ref: ModelRef, moves: Sequence[Move], alias: str) -> dict[str, An
             if version == ref.version
         ],
         "gate": ref.tags.get(GATE),
+        "pruned": ref.tags.get(PRUNED),
         "created": _text(ref.created),
         "run_id": ref.run_id,
     }

@@ -31,7 +31,11 @@ class _Record(BaseModel):
 
 
 class ManifestInput(_Record):
-    """One file that was found, and what became of it; rows is None when they could not be counted."""
+    """One file that was found, and what became of it; rows is None when they could not be counted.
+
+    ``reason`` is why it was rejected, or which types were cast; ``warnings`` are what is odd about it though
+    it was scored, a sentence a matter.
+    """
 
     path: str
     size: int
@@ -39,6 +43,7 @@ class ManifestInput(_Record):
     rows: int | None
     status: Literal["scored", "rejected"]
     reason: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class ManifestOutput(_Record):
@@ -90,6 +95,7 @@ class Manifest(_Record):
     selection: dict[str, Any] = Field(default_factory=dict)
     changes: dict[str, Any] | None = None
     incident: dict[str, Any] | None = None
+    pruned: dict[str, str] = Field(default_factory=dict)  # table -> when `vaewatch prune` removed it
     history: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")
@@ -120,7 +126,7 @@ class Manifest(_Record):
 
         Its flags are kept aside, see `flows.commit`: ``flags`` says where.
         """
-        gone = {"format_version", "pipeline", "date", "outputs", "history"}
+        gone = {"format_version", "pipeline", "date", "outputs", "pruned", "history"}
         flags = [one for one in self.outputs if one.path.startswith("flags/")]
         kept = [{"path": kept_flags_key(self.date, one.digest), "digest": one.digest} for one in flags]
         entry = self.model_dump(mode="json", exclude=gone)

@@ -7,6 +7,7 @@ alone, and the tables are the same whoever scored the shards, and in which order
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,13 +20,14 @@ import pyarrow as pa
 
 from flows import progress, results
 from flows.breaker import KEPT, SHIFTED, incident_of
-from flows.casts import CastPlan, common_schema, plan_casts
+from flows.casts import CastPlan, carry, carrying_schema
 from flows.commit import TABLES, part_key
 from flows.decision import Decider, calibration_facts
 from flows.engines import Engine, engine_of
-from flows.errors import InputError, SchemaError
+from flows.errors import InputError, SchemaError, legible
 from flows.flagging import CONTRIBUTIONS, UNLIKE_SHARES, Stamp, expected_schema
 from flows.manifest import Manifest, ManifestInput, ManifestModel, ManifestOutput
+from flows.remarks import remarks
 from flows.results import staged_name
 from flows.shards import (
     SHARD_ROWS,
@@ -43,6 +45,7 @@ from flows.tables import InputFile, PartWriter, open_table
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
+    from flows.reference import Reference
     from vae_core import VAEDetector
 
 __all__ = ["FileAccount", "Night", "expected_schema"]
@@ -59,6 +62,8 @@ class FileAccount:
     plan: CastPlan | None = None
     schema: pa.Schema | None = None
     shards: list[tuple[Shard, ShardScores]] = field(default_factory=list)
+    blamed: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> Literal["scored", "rejected"]:
@@ -74,6 +79,11 @@ class FileAccount:
     def quarantined(self) -> int:
         """Rows in quarantine."""
         return sum(scores.quarantined for _, scores in self.shards)
+
+    @property
+    def odd(self) -> int:
+        """Rows scored beyond the level of odd ones."""
+        return sum(scores.tally.odd for _, scores in self.shards)
 
 
 @dataclass
@@ -94,6 +104,8 @@ class Night:
         An empty local folder on the file system of the results.
     engine
         Who scores the shards; by default what the pipeline's ``engine`` asks for.
+    reference
+        What the training rows were like, where that was kept.
     """
 
     pipeline: Pipeline
@@ -110,6 +122,7 @@ class Night:
     incident: dict[str, Any] | None = None
     settled: int = 0
     scores: list[Path] = field(default_factory=list)
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         decision, columns = self.pipeline.decision.model_dump(), self.pipeline.columns
@@ -201,7 +214,8 @@ class Night:
         return None
 
     def _reject(self, i: int, account: FileAccount, reason: str) -> None:
-        account.reason = reason if account.file.path in reason else f"{account.file.path}: {reason}"
+        named = legible(account.file.path)
+        account.reason = reason if named in reason else f"{named}: {legible(reason)}"
         account.shards.clear()
         for path in self.stage.glob(f"*-{i}-*.parquet"):
             path.unlink()
@@ -213,6 +227,7 @@ class Night:
         self.incident = incident_of(self.pipeline, self.decider.odd, self.decider.rows)
         self._finish()
         self._write_flags()
+        self._remark()
         self._write_scores()
         self._write_quarantine()
         self._write_rejected()
@@ -251,12 +266,37 @@ class Night:
         with PartWriter(path, pa.schema([*common, *ours]), keep_empty=True) as flags:
             for _, account in scored:
                 for batch in self._staged("flags", account):
+                    account.blamed.update(
+                        batch.column(staged_name("reason_1_column")).drop_null().to_pylist()
+                    )
                     flags.write(_carried(batch, common, flags.schema))
         with PartWriter(shares, CONTRIBUTIONS, keep_empty=True, unlike=UNLIKE_SHARES) as writer:
             for _, account in scored:
                 for batch in self._staged("contributions", account):
                     writer.write(batch)
         self.flagged = flags.rows
+
+    def _remark(self) -> None:
+        """Say what is odd about the files that are scored."""
+        learned, known = expected_schema(self.detector)[0], self.detector.schema_.arrow.names
+        for _, account in self._scored():
+            schema, plan = account.schema or learned, account.plan
+            account.warnings = remarks(
+                [scores.glimpse for _, scores in account.shards],
+                learned=learned,
+                new={one.name: one.type for one in schema if one.name not in known},
+                missing=() if plan is None else plan.missing,
+                reference=self.reference,
+            )
+            account.warnings += self._too_many(account)
+
+    def _too_many(self, account: FileAccount) -> list[str]:
+        """Say that more rows of a file are odd than may be flagged of a night."""
+        share = account.odd / account.scored if account.scored else 0.0
+        if share <= self.pipeline.alerts.max_flag_share:
+            return []
+        blamed = ", ".join(name for name, _ in account.blamed.most_common(3))
+        return [f"{share:.0%} of the rows are odd" + (f", mostly for {blamed}" if blamed else "")]
 
     def _staged(self, table: str, account: FileAccount) -> Iterator[pa.RecordBatch]:
         for shard, _ in account.shards:
@@ -268,7 +308,7 @@ class Night:
         schemas = [account.schema for account in accounts if account.schema is not None]
         trained = expected_schema(self.detector)[0]
         unlike = {name for name in trained.names if len(_types_of(name, schemas)) > 1}
-        return common_schema([_retyped(schema, trained, unlike) for schema in schemas])
+        return carrying_schema([_retyped(schema, trained, unlike) for schema in schemas])
 
     def _write_scores(self) -> None:
         if not self._scored() or not self.recipe.scores:
@@ -303,7 +343,7 @@ class Night:
         accounts = [account for _, account in self._scored() if account.quarantined]
         if not accounts:
             return
-        common = common_schema([account.schema for account in accounts if account.schema is not None])
+        common = carrying_schema([account.schema for account in accounts if account.schema is not None])
         added = [self.pipeline.prefix + name for name in (results.BROKEN, "batch_file")]
         schema = pa.schema([*common, *((name, pa.string()) for name in added)])
         with PartWriter(self.stage / "quarantine.parquet", schema) as writer:
@@ -391,7 +431,7 @@ def _carried(batch: pa.RecordBatch, common: pa.Schema, schema: pa.Schema) -> pa.
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
         if results.is_staged(name)
     ]
-    carried = plan_casts(common, own.schema, optional=common.names).apply(own)
+    carried = carry(own, common)
     return pa.RecordBatch.from_arrays([*carried.columns, *ours], schema=schema)
 
 
@@ -409,4 +449,5 @@ def _input(account: FileAccount) -> ManifestInput:
         rows=account.rows,
         status=account.status,
         reason=account.reason or cast,
+        warnings=tuple(account.warnings),
     )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Observation", "observe", "scored_files"]
 
 SAMPLE_ROWS = 20_000
+SAMPLE_BYTES = 64 * 1024 * 1024
 EARLIER = 28  # nights that volume is compared with at most
 SEED = 0
 
@@ -152,7 +153,9 @@ def _sampled(files: Sequence[InputFile], detector: VAEDetector) -> pa.Table:
     alike = [
         pa.schema([learned.field(one.name) if one.name in unlike else one for one in s]) for s in schemas
     ]
-    return sample(files, SAMPLE_ROWS, seed=SEED, schema=common_schema(alike))
+    return sample(
+        files, SAMPLE_ROWS, seed=SEED, schema=common_schema(alike), fitting=True, max_bytes=SAMPLE_BYTES
+    )
 
 
 def _kinds(name: str, schemas: Sequence[pa.Schema]) -> set[pa.DataType]:

@@ -51,7 +51,7 @@ decision: {contamination: 0.005}                  # flag 1 of 200 ordinary rows;
 promotion: {nights: 7, min_recall: 1.0, max_churn: 0.3, automatic: false}  # what a challenger has to show
 engine: threads                                   # who does the work
 alerts: {max_flag_share: 0.05, notify: []}        # a night with more flags than this is alarming as a whole
-retention: {scores: 90d, flags: forever}          # reserved: how long results will be kept
+retention: {scores: 90d, flags: forever}          # what `vaewatch prune` keeps: an age, a count, or forever
 """
 
 

@@ -18,13 +18,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from flows.errors import ServerError
 
-__all__ = ["Child", "answers", "child", "free_port"]
+__all__ = ["Child", "answers", "child", "free_port", "interruptible", "watch"]
 
 GRACE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 """What a group is told, and the seconds that it then has. On SIGINT the servers end within 3 s here."""
@@ -55,12 +56,16 @@ class Child:
 
     def wait_for(self, url: str) -> None:
         """Return when `url` answers; raise ServerError when the child ends first or is too slow."""
+        self.wait_until(lambda: answers(url), f"answer at {url}")
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Return when a condition holds, which is what the child was to do; raises as `wait_for`."""
         deadline = time.monotonic() + PATIENCE
-        while not answers(url):
+        while not condition():
             self.check()
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"{self.name} was to answer at {url} within {PATIENCE:.0f} s, however it did not:"
+                    f"{self.name} was to {what} within {PATIENCE:.0f} s, however it did not:"
                     f" read its log, {self.log}"
                 )
             time.sleep(0.1)
@@ -91,6 +96,32 @@ def child(name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str
         yield running
     finally:
         running.guard.communicate()  # closes the pipe, and waits
+
+
+def watch(children: Sequence[Child]) -> NoReturn:
+    """Wait until one of the children ends, which is an error."""
+    while True:
+        for one in children:
+            one.check()
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into KeyboardInterrupt; ignore more of them while all stops."""
+    signs = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(*_: object) -> NoReturn:
+        for sign in signs:
+            signal.signal(sign, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [signal.signal(sign, interrupt) for sign in signs]
+    try:
+        yield
+    finally:
+        for sign, handler in zip(signs, before, strict=True):
+            signal.signal(sign, handler)
 
 
 def answers(url: str) -> bool:

@@ -169,7 +169,8 @@ def _trial(
         return _Trial(rows, nobody, nobody)
     policy = pipeline.decision.model_dump()
     old, new = (opinion(one.detector, rows, policy) for one in (champion, challenger))
-    if manifest.model.version == champion.ref.version and manifest.pipeline_digest == pipeline.digest():
+    as_now = manifest.model.version == champion.ref.version and manifest.pipeline_digest == pipeline.digest()
+    if as_now and "flags" not in manifest.pruned:
         old = Opinion(old.p_values, _committed(pipeline, manifest, rows))
     return _Trial(rows, old, new)
 

@@ -27,9 +27,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 
+from flows.decryption import KEY, decryption
 from flows.errors import InputError, SchemaError
-from flows.sniff import check_magic, check_single, is_encrypted
+from flows.sniff import OPEN_IT, check_magic, check_single, is_encrypted
 from flows.storage import raise_if_away
 
 __all__ = ["BATCH_ROWS", "RowGroup", "TableReader", "decoded"]
@@ -87,11 +89,13 @@ class TableReader:
         self.path = path
         self._source = source
         with _refusals(path):
-            check_magic(path, source)
-            self._metadata = pq.read_metadata(source)
-            own = self._open().schema_arrow.remove_metadata()
-        _check_names(path, own.names)
+            check_magic(path, source, with_key=decryption() is not None)
+            self._metadata = pq.read_metadata(source, decryption_properties=decryption())
+            stored = self._open().schema_arrow.remove_metadata()
+        _check_names(path, stored.names)
+        own = pa.schema([field.with_type(_workable(field.type)) for field in stored])
         self._own_names = own.names
+        self._unworkable = {one.name: one.type for one in own if one.type != stored.field(one.name).type}
         self._constants = {name: value for name, value in constants.items() if name not in own.names}
         self.schema: pa.Schema = pa.schema([*own, *((name, pa.string()) for name in self._constants)])
         self.num_rows: int = self._metadata.num_rows
@@ -134,7 +138,8 @@ class TableReader:
     def _coded(
         self, wanted: pa.Schema, max_rows: int, groups: Sequence[RowGroup]
     ) -> Iterator[pa.RecordBatch]:
-        own = [name for name in wanted.names if name in self._own_names] or self._own_names[:1]
+        known = set(self._own_names)
+        own = [name for name in wanted.names if name in known] or self._own_names[:1]
         for batch in self._stored(own, max_rows, groups):
             for piece in _pieces(batch):
                 yield _with_constants(piece, wanted, self._constants)
@@ -159,19 +164,21 @@ class TableReader:
             buffer_size=buffer_size,
             pre_buffer=False,
             page_checksum_verification=True,
+            decryption_properties=decryption(),  # anew for each: one set of them opens one file
         )
 
     def _check_readable(self) -> None:
         with _refusals(self.path):
             encrypted = is_encrypted(self._source, self._metadata)
-        if encrypted:
+        if encrypted and decryption() is None:
             columns = _listed(self._broken(self._own_names)) or "some"
             raise InputError(
-                f"{self.path}: readable columns were required, however {columns} came encrypted;"
-                " decrypt the file before it lands"
+                f"{self.path}: readable columns were required, however {columns} came encrypted; {OPEN_IT}"
             )
-        with _refusals(self.path):
+        try:
             check_single(self.path, self._source, self._end_of_data())
+        except _ARROW_ERRORS as error:
+            raise self._unreadable(0, self._own_names, error) from error
 
     def _end_of_data(self) -> int:
         """Return the offset behind the last column of the last row group that has rows."""
@@ -194,16 +201,12 @@ class TableReader:
             plan = self._plan(columns, max_rows)
             for run in self._runs(plan, groups):
                 for batch in self._read(columns, plan, run):
+                    batch = self._worked(batch)
                     _check_values(self.path, batch)
                     yield batch
                     rows += batch.num_rows
         except _ARROW_ERRORS as error:
-            raise_if_away(self.path, error)
-            broken = _listed(self._broken(columns)) or "unknown"
-            raise InputError(
-                f"{self.path}: readable pages were required, however reading failed after row"
-                f" {first + rows:,}, column {broken} ({_reason(error)}); write the file again"
-            ) from error
+            raise self._unreadable(first + rows, columns, error) from error
         if rows != expected:
             raise InputError(
                 f"{self.path}: the {expected:,} rows of its footer were required, however {rows:,} came;"
@@ -220,6 +223,25 @@ class TableReader:
         file = self._open(plan.repeated, buffer_size=0)
         table = file.read_row_groups(numbers, columns, use_threads=False)
         yield from table.unify_dictionaries().combine_chunks().to_batches(plan.size)
+
+    def _unreadable(self, row: int, columns: list[str], error: Exception) -> InputError:
+        """Return the sentence about unreadable pages, its columns named; or raise that the store is away."""
+        raise_if_away(self.path, error)
+        broken = _listed(self._broken(columns)) or "unknown"
+        return InputError(
+            f"{self.path}: readable pages were required, however reading failed after row {row:,}, column"
+            f" {broken} ({_reason(error)}); write the file again"
+        )
+
+    def _worked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return a batch whose columns are of types that Arrow can pick rows of, and write."""
+        if self._unworkable.keys().isdisjoint(batch.schema.names):
+            return batch
+        pairs = zip(batch.schema.names, batch.columns, strict=True)
+        columns = [
+            _as_workable(one, self._unworkable[n]) if n in self._unworkable else one for n, one in pairs
+        ]
+        return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
     def _runs(self, plan: _Plan, groups: Sequence[RowGroup]) -> Iterator[list[RowGroup]]:
         """Yield neighbouring row groups that are read at once."""
@@ -290,6 +312,37 @@ class _Plan:
     repeated: list[str]
     size: int
     careful: bool
+
+
+def _workable(kind: pa.DataType) -> pa.DataType:
+    """Return a type of the same values that everything works with.
+
+    pyarrow 25 cannot pick rows of views, and writes nulls among lists of a fixed size as a file that it then
+    refuses to read.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        storage = _workable(kind.storage_type)
+        return kind if storage == kind.storage_type else storage
+    if pt.is_string_view(kind) or pt.is_binary_view(kind):
+        return pa.large_string() if pt.is_string_view(kind) else pa.large_binary()
+    if pt.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _workable(kind.value_type), kind.ordered)
+    if pt.is_struct(kind):
+        return pa.struct([field.with_type(_workable(field.type)) for field in kind])
+    if pt.is_map(kind):
+        return pa.map_(_workable(kind.key_type), kind.item_field.with_type(_workable(kind.item_type)))
+    if pt.is_list(kind) or pt.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_workable(kind.value_type)))
+    if pt.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_workable(kind.value_type)))
+    return kind
+
+
+def _as_workable(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if pt.is_dictionary(kind) and pt.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(kind.value_type))
+    return column.cast(kind)
 
 
 def _width(kind: pa.DataType) -> int:
@@ -401,7 +454,8 @@ def _refusals(path: str) -> Iterator[None]:
     except _ARROW_ERRORS as error:
         raise_if_away(path, error)
         reason = _reason(error)
-        raise InputError(f"{path}: valid Parquet was required, however: {reason}; write it again") from error
+        remedy = f"check {KEY}" if "crypt" in reason and decryption() else "write it again"
+        raise InputError(f"{path}: valid Parquet was required, however: {reason}; {remedy}") from error
 
 
 def _reason(error: Exception) -> str:

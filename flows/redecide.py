@@ -25,6 +25,7 @@ from flows.context import calibration_of, champion_detector, model_ref
 from flows.decision import Decider
 from flows.errors import ConfigError, InputError
 from flows.flagging import CONTRIBUTIONS, Stamp, flags_of
+from flows.manifest import manifest_key
 from flows.reader import TableReader
 from flows.report import certification_text, night_report, selection_text
 from flows.reread import rows_again
@@ -129,6 +130,11 @@ def _check(pipeline: Pipeline, before: Manifest) -> None:
     from flows.config import Decision
 
     again = f"vaewatch score --date {before.date}"
+    for table in {"scores", "flags", "contributions"} & before.pruned.keys():
+        raise ConfigError(
+            f"stored {table} were required, however `vaewatch prune` removed those of night {before.date} at "
+            f"{before.pruned[table]}; to have them again, delete {manifest_key(before.date)} and {again}"
+        )
     if not any(one.path.startswith("scores/") for one in before.outputs):
         raise ConfigError(
             f"stored scores were required, however night {before.date} has none; score it again: {again}"
@@ -262,7 +268,7 @@ class _Line:
         """Contributions of rows that were flagged before."""
         key = part_key("contributions", self.before.date)
         batches = (batch.filter(pc.is_in(batch.column("row_id"), ids)) for batch in self._batches(key))
-        return pa.Table.from_batches(list(batches), CONTRIBUTIONS)
+        return pa.Table.from_batches([_with_all_columns(batch) for batch in batches], CONTRIBUTIONS)
 
     def _write(self, table: str, rows: pa.Table) -> None:
         with PartWriter(self.stage / f"{table}.parquet", rows.schema, keep_empty=True) as writer:
@@ -329,7 +335,8 @@ class _Line:
 
     def _manifest(self, parts: dict[str, Path], rows: int, new: int) -> Manifest:
         before = self.before
-        doubt = SHIFTED if before.incident else self.decider.doubt()
+        shifted = before.incident is not None or before.not_certified == SHIFTED
+        doubt = SHIFTED if shifted else self.decider.doubt()
         left = tuple(one for one in before.outputs if one.path not in parts)
         changes: dict[str, Any] = {
             **{name: [] for name in ("files_added", "files_changed", "files_gone")},
@@ -358,6 +365,15 @@ def _grouped(ids: pa.ChunkedArray, order: pa.ChunkedArray) -> pa.Array:
     """Places of rows named ``ids``, those of one name together, names in a given order."""
     rank = pc.index_in(ids, order.combine_chunks()).to_numpy()
     return pa.array(np.argsort(rank, kind="stable"))
+
+
+def _with_all_columns(lines: pa.RecordBatch) -> pa.RecordBatch:
+    """Contributions as they are written now: those of earlier releases do not say what was expected."""
+    columns = [
+        lines.column(one.name) if one.name in lines.schema.names else pa.nulls(lines.num_rows, one.type)
+        for one in CONTRIBUTIONS
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=CONTRIBUTIONS)
 
 
 def _repeated(value: Any, batch: pa.RecordBatch) -> pa.Array:

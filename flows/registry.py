@@ -18,18 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from flows.addresses import public
 from flows.errors import NoChampionError, RegistryError
 from flows.pyfunc import log_model
 from flows.runs import Run
-from flows.tracking import Stores, mlflow_itself, public
+from flows.tracking import Stores, files_at, mlflow_itself
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ModelRef", "Registry", "Run"]
+__all__ = ["PRUNED", "ModelRef", "Registry", "Run"]
 
 DIGEST = "vaewatch.digest"
 """Tag of a model version: the digest of its detector folder as it was registered."""
+
+PRUNED = "vaewatch.pruned"
+"""Tag of a version whose files are removed: ``begun``, then when it was done."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,21 @@ class ModelRef:
         """Address for ``mlflow.pyfunc.load_model`` and ``mlflow models predict``."""
         return f"models:/{self.name}/{self.version}"
 
+    def with_files(self) -> ModelRef:
+        """Itself, if its files are there as far as its tags tell.
+
+        Raises
+        ------
+        RegistryError
+            They were pruned.
+        """
+        if PRUNED in self.tags:
+            raise RegistryError(
+                f"the files of version {self.version} of model {self.name!r} were required, however "
+                "`vaewatch prune` removed them, its record alone is kept; choose another: `vaewatch models`"
+            )
+        return self
+
 
 def _ref(found: Any, aliases: Mapping[str, str]) -> ModelRef:
     version = str(found.version)
@@ -72,7 +91,8 @@ def folder_digest(folder: Path) -> str:
     """Digest of names and contents of all files under a folder: ``sha256:…``."""
     total = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        with file.open("rb") as source:
+            content = hashlib.file_digest(source, "sha256").hexdigest()
         total.update(f"{file.relative_to(folder).as_posix()}\0{content}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
@@ -272,9 +292,41 @@ class Registry:
 
     def set_alias(self, alias: str, version: str) -> None:
         """Point an alias at a version; whatever carried it before loses it in the same moment."""
-        self.version(version)
+        self.version(version).with_files()
+        before = self.aliases().get(alias)
         with self.stores.asked_to(f"move alias {alias!r}") as client:
             client.set_registered_model_alias(self.model_name, alias, version)
+        try:
+            self.version(version).with_files()
+        except RegistryError:  # pruned in the meantime, by who did not see the alias yet
+            self.take_alias(alias) if before is None else self.set_alias(alias, before)
+            raise
+
+    def discard(self, ref: ModelRef, when: datetime, cache: Path) -> bool:
+        """Remove the files of a version, and its local copy; its record, its run and its tags stay.
+
+        Returns
+        -------
+        bool
+            Whether it was done; not so when the version carries an alias by now, or its run made another one.
+        """
+        if ref.tags.get(PRUNED) != "begun":
+            self.tag(ref.version, {PRUNED: "begun"})
+        with self.stores.asked_to(f"remove the files of version {ref.version}") as client:
+            if ref.version in self._aliases(client).values() or self._shares_files(client, ref):
+                client.delete_model_version_tag(ref.name, ref.version, PRUNED)
+                return False
+            stored = client.get_model_version_download_uri(ref.name, ref.version)
+            with contextlib.suppress(FileNotFoundError):
+                files_at(stored, self.tracking_uri).delete_artifacts()
+            shutil.rmtree(cached_at(cache, ref.name, ref.version, ref.run_id), ignore_errors=True)
+            client.set_model_version_tag(ref.name, ref.version, PRUNED, when.isoformat(timespec="seconds"))
+        return True
+
+    def _shares_files(self, client: Any, ref: ModelRef) -> bool:
+        """Whether another version, maybe of another name, was made from the same run: copies point there."""
+        found = client.search_model_versions(f"run_id = '{ref.run_id}'")
+        return any((one.name, str(one.version)) != (ref.name, ref.version) for one in found)
 
     def _aliases(self, client: Any) -> dict[str, str]:
         """Alias -> version; none while there is no such model."""
@@ -306,7 +358,7 @@ class Registry:
         RegistryError
             The registered files are gone, or were altered.
         """
-        kept = cached_at(cache, ref.name, ref.version, ref.run_id)
+        kept = cached_at(cache, ref.name, ref.version, ref.with_files().run_id)
         if kept.is_dir() and ref.digest in {None, folder_digest(kept)}:
             return kept
         with self.stores.asked_to(f"download version {ref.version} of {ref.name}") as client:
@@ -321,7 +373,8 @@ class Registry:
         files = mlflow_itself().artifacts.download_artifacts(
             f"{stored}/artifacts", dst_path=scratch, tracking_uri=self.tracking_uri
         )
-        (detector,) = Path(files).iterdir()
+        found = list(Path(files).iterdir())
+        detector = found[0] if len(found) == 1 else Path(files)  # of what was registered, there is one
         if ref.digest not in {None, folder_digest(detector)}:
             raise RegistryError(
                 f"version {ref.version} of model {ref.name!r} was required as it was registered, however its "

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from flows.breaker import SHIFTED
+from flows.cells import plain_rows
 from flows.changes import changes_text
 from flows.decision import calibration_sentence
+from flows.errors import legible
 from flows.manifest import Manifest
 from flows.storage import Store
 
@@ -21,6 +24,7 @@ __all__ = [
     "night_markdown",
     "night_report",
     "reason_text",
+    "remarks_of",
     "selection_text",
     "top_flags",
 ]
@@ -66,8 +70,14 @@ def night_report(
         "scored_at": manifest.scored_at,
         "changes": manifest.changes,
         "incident": manifest.incident,
+        "pruned": manifest.pruned,
         "validation": validation,
     }
+
+
+def remarks_of(file: dict[str, Any]) -> list[str]:
+    """What a night's report says of one file: why it was rejected or what was cast, and what is odd."""
+    return [said for said in (file["reason"], *file["warnings"]) if said]
 
 
 def top_flags(pipeline: Pipeline, day: date | str, rows: int | None = None) -> list[dict[str, Any]]:
@@ -82,7 +92,7 @@ def top_flags(pipeline: Pipeline, day: date | str, rows: int | None = None) -> l
         table = pq.ParquetFile(source).read()
     score = pipeline.prefix + "anomaly_score"
     order = pc.sort_indices(table, sort_keys=[(score, "descending")])
-    return list(table.take(order[:rows]).to_pylist())
+    return plain_rows(table.take(order[:rows]))
 
 
 def reason_text(row: dict[str, Any], i: int, prefix: str = "") -> str:
@@ -92,7 +102,7 @@ def reason_text(row: dict[str, Any], i: int, prefix: str = "") -> str:
         return ""
     kind, value = row[f"{prefix}reason_{i}_kind"], row[f"{prefix}reason_{i}_value"]
     said = {"unseen_category": " (never seen before)", "out_of_support": " (beyond all training values)"}
-    return f"{column} {value}{said.get(kind, '')}, expected {row[f'{prefix}reason_{i}_expected']}"
+    return legible(f"{column} {value}{said.get(kind, '')}, expected {row[f'{prefix}reason_{i}_expected']}")
 
 
 def flags_table(flags: list[dict[str, Any]], prefix: str = "") -> list[dict[str, Any]]:
@@ -100,7 +110,7 @@ def flags_table(flags: list[dict[str, Any]], prefix: str = "") -> list[dict[str,
     return [
         {
             "severity": round(row[prefix + "severity"], 1),
-            "row": row[prefix + "row_key"],
+            "row": legible(row[prefix + "row_key"]),
             **{f"reason {i}": reason_text(row, i, prefix) for i in (1, 2, 3)},
         }
         for row in flags
@@ -120,7 +130,7 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
         "",
         *([f"**{report['incident']['sentence']}.**", ""] if report.get("incident") else []),
         *([f"{changes_text(report['changes'])}.", ""] if report.get("changes") else []),
-        *(f"- {_cell(one['path'])}: {_cell(one['reason'])}" for one in report["files"] if one["reason"]),
+        *(f"- {_cell(one['path'])}: {_cell(said)}" for one in report["files"] for said in remarks_of(one)),
         "",
         "| severity | row | first reason | second reason |",
         "| --- | --- | --- | --- |",
@@ -133,10 +143,15 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
 
 
 def selection_text(report: dict[str, Any]) -> str:
-    """How many flags are expected to be noise, and how many rows a budget left out; empty where unknown."""
+    """How many flags are expected to be noise, and how many rows a budget left out; empty where unknown.
+
+    Of a night that has shifted as a whole nobody knows: its ordinary rows are not like the calibration rows.
+    """
     how, flagged = report.get("selection"), report["rows_flagged"]
     if not how:
         return ""
+    if report.get("incident") or report.get("not_certified") == SHIFTED:
+        return f"Flagged are {flagged:,} of the {how['selected']:,} rows that the policy selects."
     said = f"About {how['noise_expected']:,.0f} of the {flagged:,} flags are expected to be noise"
     if how["noise_expected"] < 0.5:
         said = f"Hardly any of the {flagged:,} flags is expected to be noise"
@@ -158,7 +173,9 @@ def certification_text(report: dict[str, Any]) -> str:
 
 def _cell(text: str) -> str:
     """Text that can break neither a table nor a page."""
-    plain = text.replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+    plain = legible(text.replace("\n", " ").replace("\r", " "))
+    for sign in "\\|[]`":  # no table, no picture from elsewhere, no link
+        plain = plain.replace(sign, f"\\{sign}")
     return plain.replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from flows.cells import plain_rows
 from flows.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -80,11 +81,18 @@ def added_names(prefix: str = "") -> list[str]:
 def refuse_clashes(names: Sequence[str], prefix: str) -> None:
     """Refuse a table that has columns of the names that we add, whatever their case (DuckDB knows none).
 
+    Nor may a name hold a NUL, by which we tell our columns from a table's own while a night is made.
+
     Raises
     ------
     SchemaError
         The message names them and the setting that avoids them.
     """
+    with_nul = [name for name in names if "\0" in name]
+    if with_nul:
+        raise SchemaError(
+            f"names of columns without NUL were required, however {', '.join(with_nul[:5])} came; rename them"
+        )
     ours = {name.lower() for name in (*added_names(prefix), prefix + BROKEN)}
     clashes = sorted(name for name in names if name.lower() in ours)
     if clashes:
@@ -125,7 +133,7 @@ def row_ids(file_key: str, numbers: np.ndarray[Any, Any]) -> pa.Array:
 def row_keys(batch: pa.RecordBatch, keys: Sequence[str], sensitive: Collection[str]) -> pa.Array:
     """JSON of the key columns of each row, without sensitive ones."""
     named = [name for name in keys if name in batch.schema.names and name not in sensitive]
-    rows = batch.select(named).to_pylist() if named else [{}] * batch.num_rows
+    rows = plain_rows(batch.select(named)) if named else [{}] * batch.num_rows
     return pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in rows], pa.string())
 
 

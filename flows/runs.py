@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flows.pyfunc import mlflow_columns
-from flows.tracking import Stores, mlflow_itself
+from flows.tracking import Stores, files_at, mlflow_itself
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +85,13 @@ class Run:
         """Log what a local folder holds into ``folder`` of the run's files."""
         with self.stores.asked_to("log a folder") as client:
             client.log_artifacts(self.id, str(source), folder)
+
+    def discard_file(self, path: str) -> None:
+        """Remove a file of the run; nothing happens when it is gone already."""
+        with self.stores.asked_to("remove a file") as client:
+            stored = client.get_run(self.id).info.artifact_uri
+            with contextlib.suppress(FileNotFoundError):
+                files_at(stored, self.stores.tracking_uri).delete_artifacts(path)
 
     def origin(self) -> tuple[dict[str, str], dict[str, Any]]:
         """Parameters of the run, and ``uri`` and ``rows`` of the data that it learned from."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flows.casts import common_schema, plan_casts
 from flows.errors import NoDataError, SchemaError
@@ -20,7 +22,13 @@ __all__ = ["sample"]
 
 
 def sample(
-    files: Sequence[InputFile | str | Path], rows: int, *, seed: int, schema: pa.Schema | None = None
+    files: Sequence[InputFile | str | Path],
+    rows: int,
+    *,
+    seed: int,
+    schema: pa.Schema | None = None,
+    fitting: bool = False,
+    max_bytes: int | None = None,
 ) -> pa.Table:
     """Draw rows without replacement, each with the same chance wherever it lies, in their order in the files.
 
@@ -35,11 +43,16 @@ def sample(
     schema
         Columns and types to return; default: those of all files, in types common to them. A column that a
         file does not have is null there.
+    fitting
+        Leave out rows that hold a value which does not fit its wanted type, in place of an error.
+    max_bytes
+        Thin the rows evenly until they take no more than this; one row a batch may be left.
 
     Returns
     -------
     pa.Table
-        ``min(rows, rows in all files)`` rows. Memory is that of the result and of one batch.
+        ``min(rows, rows in all files)`` rows, less those left out. Memory is that of the result and of one
+        batch.
 
     Raises
     ------
@@ -55,12 +68,29 @@ def sample(
     sizes, schemas = zip(*(_shape(file) for file in files), strict=True)
     wanted = common_schema(schemas) if schema is None else schema
     picked = _draw(sum(sizes), rows, seed)
-    batches: list[pa.RecordBatch] = []
-    first = 0
-    for file, size in zip(files, sizes, strict=True):
-        batches.extend(_taken(file, _within(picked, first, size), wanted))
-        first += size
-    return pa.Table.from_batches(batches, wanted)
+    firsts = itertools.accumulate(sizes, initial=0)
+    taken = (
+        batch
+        for file, first, size in zip(files, firsts, sizes, strict=False)
+        for batch in _taken(file, _within(picked, first, size), wanted, fitting)
+    )
+    return pa.Table.from_batches(taken if max_bytes is None else _thinned(taken, max_bytes), wanted)
+
+
+def _thinned(batches: Iterator[pa.RecordBatch], max_bytes: int) -> list[pa.RecordBatch]:
+    """Keep every row, or every second, fourth, … of all batches, so many as fit."""
+    kept: list[pa.RecordBatch] = []
+    step = 1
+    for batch in batches:
+        kept.append(_every(batch, step))
+        while sum(one.nbytes for one in kept) > max_bytes and any(one.num_rows > 1 for one in kept):
+            step *= 2
+            kept = [_every(one, 2) for one in kept]
+    return kept
+
+
+def _every(batch: pa.RecordBatch, step: int) -> pa.RecordBatch:
+    return batch if step == 1 else batch.take(pa.array(range(0, batch.num_rows, step), pa.int64()))
 
 
 def _shape(file: InputFile | str | Path) -> tuple[int, pa.Schema]:
@@ -91,7 +121,7 @@ def _within(picked: NDArray[np.int64], first: int, size: int) -> NDArray[np.int6
 
 
 def _taken(
-    file: InputFile | str | Path, picked: NDArray[np.int64], wanted: pa.Schema
+    file: InputFile | str | Path, picked: NDArray[np.int64], wanted: pa.Schema, fitting: bool
 ) -> Iterator[pa.RecordBatch]:
     """Yield the picked rows of a file, batch by batch, in the wanted columns and types."""
     if not picked.size:
@@ -102,7 +132,8 @@ def _taken(
             present = [name for name in wanted.names if name not in plan.missing]
             first = 0
             for batch in reader.batches(present):
-                yield plan.apply(batch.take(pa.array(_within(picked, first, batch.num_rows))))
+                rows = batch.take(pa.array(_within(picked, first, batch.num_rows)))
+                yield plan.apply(rows.filter(pc.invert(plan.misfits(rows))) if fitting else rows)
                 first += batch.num_rows
         except SchemaError as error:
             raise SchemaError(f"{reader.path}: {error}") from error

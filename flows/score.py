@@ -25,6 +25,7 @@ from flows.retries import STORE_FAILED
 from flows.scoring import score_files
 from flows.sources import finished, model_of
 from flows.timelimit import time_limit
+from flows.triage import after_night
 from flows.validate import validate
 
 __all__ = ["score", "score_files"]
@@ -55,8 +56,8 @@ def score(
     Returns
     -------
     dict
-        The night's report, see `report.night_report`; with ``caught_up``, the reports of missed nights, where
-        there were any.
+        The night's report, see `report.night_report`, with ``triage``, see `triage.triage`; ``caught_up``
+        are the reports of missed nights, where there were any.
     """
     loaded = load_pipeline(pipeline)
     day = logical_date(loaded, date, flow_run.scheduled_start_time)
@@ -93,13 +94,14 @@ def _night(
     known = finished(pipeline, day, files, model_of(ref))
     if known is not None:
         alerts.night_scored(pipeline, known)
-        return night_report(known, "unchanged", perf_counter() - began, None)
+        report = night_report(known, "unchanged", perf_counter() - began, None)
+        return {**report, "triage": after_night(pipeline, day)}
     checked = validate(path, str(day), file, files, version)
     scored = score_task(pipeline, day, files, ref, checked["broken"])
     report = night_report(scored.manifest, scored.status, perf_counter() - began, checked["report"])
     _show(pipeline, report)
     alerts.night_scored(pipeline, scored.manifest)
-    return report
+    return {**report, "triage": after_night(pipeline, day)}
 
 
 def _show(pipeline: Pipeline, report: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from flows.changes import changes_of
 from flows.commit import intact, on_night, output_of, part_key, publish
-from flows.context import champion_detector
-from flows.errors import InputError
+from flows.context import champion_detector, reference_of
+from flows.errors import InputError, legible
 from flows.expectations import load_suite
 from flows.night import Night
 from flows.sources import is_of, model_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flows.config import Pipeline
     from flows.lease import Lease
     from flows.manifest import Manifest, ManifestModel
+    from flows.reference import Reference
     from flows.registry import ModelRef
     from flows.tables import InputFile
     from vae_core import VAEDetector
@@ -50,6 +51,7 @@ class _Work:
     load: Callable[[], VAEDetector]
     broken: dict[str, str]
     store: Store
+    reference: Callable[[], Reference | None] = lambda: None
 
     def __call__(self, lease: Lease, before: Manifest | None) -> Scored:
         known = before is not None and is_of(before, self.pipeline, self.files, self.model)
@@ -67,10 +69,10 @@ class _Work:
 
     def _night(self, detector: VAEDetector, stage: Path) -> Night:
         suite = load_suite(Path(self.pipeline.suite_path))
-        night = Night(self.pipeline, self.day, detector, self.model, suite, stage)
+        night = Night(self.pipeline, self.day, detector, self.model, suite, stage, reference=self.reference())
         for file in self.files:
             if file.path in self.broken:
-                night.reject(file, f"{file.path}: breaks the contract: {self.broken[file.path]}")
+                night.reject(file, legible(f"{file.path}: breaks the contract: {self.broken[file.path]}"))
         return night
 
 
@@ -78,7 +80,15 @@ def score_files(
     pipeline: Pipeline, day: date, files: list[InputFile], ref: ModelRef, broken: dict[str, str]
 ) -> Scored:
     """Score the files of a night with a registered model; see `score_night`."""
-    return score_night(pipeline, day, files, model_of(ref), lambda: champion_detector(pipeline, ref), broken)
+    return score_night(
+        pipeline,
+        day,
+        files,
+        model_of(ref),
+        lambda: champion_detector(pipeline, ref),
+        broken,
+        lambda: reference_of(pipeline, ref),
+    )
 
 
 def score_night(
@@ -88,6 +98,7 @@ def score_night(
     model: ManifestModel,
     load: Callable[[], VAEDetector],
     broken: dict[str, str],
+    reference: Callable[[], Reference | None] = lambda: None,
 ) -> Scored:
     """Score the files of a night and commit its tables, unless that is done already.
 
@@ -101,6 +112,8 @@ def score_night(
         What is said of the model, and how to get it, if it is needed.
     broken
         Files that break the contract, with how: they are rejected unread.
+    reference
+        How to get what the model's training rows were like, for warnings of files that differ.
 
     Raises
     ------
@@ -110,7 +123,7 @@ def score_night(
         Another run of this night has not ended in time.
     """
     store = Store.of(pipeline.output_path)
-    return on_night(store, day, _Work(pipeline, day, files, model, load, broken, store))
+    return on_night(store, day, _Work(pipeline, day, files, model, load, broken, store, reference))
 
 
 def commit_night(night: Night, store: Store, lease: Lease, before: Manifest | None) -> Manifest:

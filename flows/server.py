@@ -17,7 +17,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from flows.errors import ServerError
+from flows.errors import ServerError, VaewatchError
+from flows.loopback import ADDRESS, origins
 from flows.processes import Child, answers, child, free_port
 
 __all__ = ["announced", "api", "environment", "prefect_server", "running", "standing", "url_of"]
@@ -54,13 +55,15 @@ def api(root: Path) -> Iterator[str]:
     Raises
     ------
     ServerError
-        The server that ``PREFECT_API_URL`` names does not answer, or a temporary one cannot be started.
+        The server that ``PREFECT_API_URL`` names does not answer, a temporary one cannot be started, or the
+        server went away during the block, for longer than Prefect's client asks again.
     """
     with (
         _environ(QUIET | environment(root)),
         _server(root) as url,
         _environ({"PREFECT_API_URL": url}),
         _client(url),
+        _away_told(url),
     ):
         yield url
 
@@ -79,6 +82,8 @@ def environment(root: Path) -> dict[str, str]:
 def prefect_server(root: Path, port: int, settings: Mapping[str, str]) -> Iterator[Child]:
     """Run Prefect's server on 127.0.0.1 during the block, which begins when it answers.
 
+    It answers requests of this machine and of its own page alone, see `flows.loopback`.
+
     Parameters
     ----------
     root
@@ -94,8 +99,9 @@ def prefect_server(root: Path, port: int, settings: Mapping[str, str]) -> Iterat
         The server ends, or does not answer in time; the message shows the end of its log.
     """
     address = {
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_HOST": ADDRESS,
         "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins(port)),  # by default those of any page
         "PREFECT_SERVER_UI_API_URL": url_of(port),  # the page asks this address, by default always port 4200
     }
     env = {
@@ -106,7 +112,7 @@ def prefect_server(root: Path, port: int, settings: Mapping[str, str]) -> Iterat
             server = stack.enter_context(
                 child(
                     "Prefect's server",
-                    [sys.executable, "-m", "prefect", "server", "start"],
+                    [sys.executable, "-m", "flows.prefect_page"],
                     log=root / "data" / "logs" / "prefect.log",
                     env=env | environment(root) | address | dict(settings),
                 )
@@ -117,7 +123,7 @@ def prefect_server(root: Path, port: int, settings: Mapping[str, str]) -> Iterat
 
 def url_of(port: int) -> str:
     """Return the URL of the API of a Prefect server on this machine."""
-    return f"http://127.0.0.1:{port}/api"
+    return f"http://{ADDRESS}:{port}/api"
 
 
 @contextlib.contextmanager
@@ -202,6 +208,22 @@ def _environ(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _away_told(url: str) -> Iterator[None]:
+    """Tell that the server went away, where that is why flows failed."""
+    try:
+        yield
+    except VaewatchError:
+        raise
+    except Exception as error:
+        if answers(f"{url}/health"):
+            raise
+        raise ServerError(
+            f"Prefect's server was to answer at {url}, however it went away during the run"
+            f" ({type(error).__name__}); start it, and run again: what is finished stays"
+        ) from error
 
 
 @contextlib.contextmanager

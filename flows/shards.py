@@ -29,6 +29,7 @@ from flows.errors import InputError
 from flows.expectations import RowRule, bad_rows, row_rules
 from flows.flagging import CONTRIBUTIONS, UNLIKE_SHARES, Stamp, expected_schema, flagged_schema, flags_of
 from flows.reader import RowGroup, TableReader, decoded
+from flows.remarks import Glance, Glimpse
 from flows.stake import RANK, ranks, values_at_stake
 from flows.tables import InputFile, PartWriter, open_table
 
@@ -141,12 +142,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ShardScores:
-    """What became of a shard: rows scored and quarantined, what its decider saw, or why it was refused."""
+    """What became of a shard: rows scored and quarantined, what was seen of them, or why it was refused."""
 
     quarantined: int = 0
     tally: Tally = field(default_factory=Tally)
     reason: str | None = None
     seconds: float = 0.0
+    glimpse: Glimpse = field(default_factory=Glimpse)
 
 
 def shards_of(number: int, file: InputFile, groups: Iterable[RowGroup]) -> list[Shard]:
@@ -239,7 +241,8 @@ def score_shard(recipe: Recipe, shard: Shard) -> ShardScores:
                 start += batch.num_rows
     except InputError as error:
         return ShardScores(reason=str(error), seconds=perf_counter() - began)
-    return ShardScores(writer.quarantine.rows, writer.decider.tally(), seconds=perf_counter() - began)
+    seen, took = writer.glance.glimpse(), perf_counter() - began
+    return ShardScores(writer.quarantine.rows, writer.decider.tally(), seconds=took, glimpse=seen)
 
 
 class _ShardWriter:
@@ -250,6 +253,7 @@ class _ShardWriter:
         self.decider = Decider.of(recipe.decision, detector.calibration_)
         self.cut = self.decider.fixed()
         self.plan, self.rules = planned(detector, reader.schema, recipe.suite)
+        self.glance = Glance(self.plan.expected, shard.rows, shard.groups[0].start)
         bad = pa.schema([*reader.schema, (results.staged_name(results.BROKEN), pa.string())])
         self.quarantine = PartWriter(shard.staged(recipe.stage, "quarantine"), bad)
         self.candidates = PartWriter(
@@ -282,6 +286,7 @@ class _ShardWriter:
 
     def _score(self, kept: pa.RecordBatch, numbers: Ints) -> None:
         cast = self.plan.coded(kept)
+        self.glance.scored(cast)
         scores = self.detector.score_batch(cast, columns=False)
         rank = self._ranks(kept, scores)
         may = self.decider.candidates(scores.anomaly_score, self.shard.floor, rank)
@@ -328,9 +333,10 @@ class _ShardWriter:
         broken, why = bad_rows(self.rules, self._seen(fitting))
         if not odd and not pc.any(broken).as_py():
             return None
-        mask, reasons = _merged(misfit, broken, why)
+        mask, reasons = _merged(misfit, broken, why, self.plan.misfit_reasons(batch))
         rows = pa.array(mask)
         extended = [*decoded(batch.filter(rows), self.schema).columns, reasons.filter(rows)]
+        self.glance.set_aside(extended[-1])
         self.quarantine.write(pa.RecordBatch.from_arrays(extended, schema=self.quarantine.schema))
         return mask
 
@@ -360,10 +366,12 @@ def _staged_fields(recipe: Recipe) -> list[pa.Field]:
     return [pa.field(results.staged_name(name), kind) for name, kind in recipe.known.items()]
 
 
-def _merged(misfit: pa.BooleanArray, broken: pa.BooleanArray, why: pa.Array) -> tuple[Bools, pa.Array]:
-    """Masks and reasons of a whole batch, from those of its fitting rows."""
+def _merged(
+    misfit: pa.BooleanArray, broken: pa.BooleanArray, why: pa.Array, unfit: pa.Array
+) -> tuple[Bools, pa.Array]:
+    """Masks and reasons of a whole batch, from its misfits and those of its fitting rows."""
     odd = np.asarray(misfit.to_numpy(zero_copy_only=False), dtype=np.bool_)
-    mask, reasons = odd.copy(), np.full(odd.size, "a value that does not fit its column's type", dtype=object)
+    mask, reasons = odd.copy(), unfit.to_numpy(zero_copy_only=False).astype(object)
     mask[~odd] = np.asarray(broken.to_numpy(zero_copy_only=False), dtype=np.bool_)
     reasons[~odd] = why.to_numpy(zero_copy_only=False)
     return mask, pa.array(reasons, pa.string())

@@ -7,9 +7,15 @@ import struct
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flows.decryption import KEY
 from flows.errors import InputError
 
-__all__ = ["check_magic", "check_single", "is_encrypted", "read_footer"]
+__all__ = ["OPEN_IT", "SEALED", "check_magic", "check_single", "is_encrypted", "read_footer"]
+
+SEALED = b"PARE"
+"""First and last bytes of a file whose footer is encrypted."""
+OPEN_IT = f"set {KEY}, or decrypt the file before it lands"
+"""What to do about an encrypted file."""
 
 _TAIL_BYTES = 64 * 1024
 _INDEX_BYTES = 4 * 1024 * 1024  # searched for a second file between data and footer
@@ -33,8 +39,8 @@ def read_footer(source: pa.NativeFile) -> bytes:
     return _read(source, max(0, size - wanted), min(size, wanted))
 
 
-def check_magic(path: str, source: pa.NativeFile) -> None:
-    """Raise unless the file begins and ends as a Parquet file.
+def check_magic(path: str, source: pa.NativeFile, *, with_key: bool = False) -> None:
+    """Raise unless the file begins and ends as a Parquet file; with a key, as an encrypted one may.
 
     Raises
     ------
@@ -43,7 +49,9 @@ def check_magic(path: str, source: pa.NativeFile) -> None:
     """
     size = source.size()
     head, tail = _read(source, 0, min(size, 64)), _read(source, max(0, size - 4), min(size, 4))
-    if size < 12 or head[:4] != b"PAR1" or tail != b"PAR1":
+    plain = head[:4] == tail == b"PAR1"
+    sealed = head[:4] == tail == SEALED
+    if size < 12 or not (plain or (sealed and with_key)):
         look, remedy = _look(size, head, tail)
         raise InputError(f"{path}: a Parquet file was required, however it is {look}; {remedy}")
     length = _footer_length(source)
@@ -91,8 +99,8 @@ def _look(size: int, head: bytes, tail: bytes) -> tuple[str, str]:
     """Say what a file that is no Parquet looks like, and what to do about it."""
     if size == 0:
         return "empty (0 bytes)", "write it again"
-    if b"PARE" in (head[:4], tail):
-        return "encrypted Parquet", "decrypt it before it lands"
+    if SEALED in (head[:4], tail):
+        return "encrypted Parquet", OPEN_IT
     if head[:4] == b"PAR1":
         return "cut short or still being written", "let its writer finish (best aside, then rename)"
     for magic, look, remedy in _LOOKS:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from flows.errors import SchemaError
 
-__all__ = ["RANK", "ranks", "values_at_stake"]
+__all__ = ["RANK", "ranks", "require_numbers", "values_at_stake"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,7 +46,20 @@ def values_at_stake(batch: pa.RecordBatch, name: str) -> Floats:
     SchemaError
         The column is missing, or holds no numbers.
     """
-    kind = batch.schema.field(name).type if name in batch.schema.names else None
+    require_numbers(batch.schema, name)
+    values = pc.fill_null(batch.column(name).cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+    return np.asarray(np.nan_to_num(np.abs(values), nan=0.0, posinf=np.finfo(np.float64).max))
+
+
+def require_numbers(schema: pa.Schema, name: str) -> None:
+    """Refuse a table whose column at stake is missing, or holds no numbers.
+
+    Raises
+    ------
+    SchemaError
+        The sentence names the column and what it holds.
+    """
+    kind = schema.field(name).type if name in schema.names else None
     numeric = kind is not None and (
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     )
@@ -55,5 +68,3 @@ def values_at_stake(batch: pa.RecordBatch, name: str) -> Floats:
         raise SchemaError(
             f"`columns.value_at_stake`: a column {name} of numbers was required, however {came}"
         )
-    values = pc.fill_null(batch.column(name).cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
-    return np.asarray(np.nan_to_num(np.abs(values), nan=0.0, posinf=np.finfo(np.float64).max))

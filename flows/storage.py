@@ -253,7 +253,8 @@ class LocalStore(Store):
             _sweep(staging)
             folder = Path(tempfile.mkdtemp(dir=staging, prefix=f"{label}-"))
         try:
-            yield folder
+            with _in_use(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -317,12 +318,12 @@ class LocalStore(Store):
         return Versioned(data, data)
 
     def _stored(self, path: Path) -> Stored:
-        key = path.relative_to(self.root).as_posix()
+        key, shown = _unicode(path.relative_to(self.root).as_posix()), _unicode(str(path))
         try:
             status = path.stat()
         except OSError:  # a link to nothing or to itself: listed, so that opening it can say so
-            return Stored(key, str(path), 0, 0.0)
-        return Stored(key, str(path), status.st_size if stat.S_ISREG(status.st_mode) else 0, status.st_mtime)
+            return Stored(key, shown, 0, 0.0)
+        return Stored(key, shown, status.st_size if stat.S_ISREG(status.st_mode) else 0, status.st_mtime)
 
 
 def checked(key: str) -> str:
@@ -339,6 +340,11 @@ def checked(key: str) -> str:
             f"a name inside of the folder was required, however {key!r} came; remove .. and leading /"
         )
     return str(path)
+
+
+def _unicode(name: str) -> str:
+    """Return a name, bytes that are no UTF-8 as escapes: no table holds them, no file is found by them."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def is_hidden(key: str) -> bool:
@@ -386,8 +392,41 @@ def _sweep(staging: Path) -> None:
             stale = time.time() - folder.stat().st_mtime > _STALE_SECONDS
         except FileNotFoundError:  # its owner was faster
             continue
-        if stale:
+        if stale and not _is_in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Hold a lock on a stage, which the kernel lifts when its owner dies; clocks may jump meanwhile."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_in_use(folder: Path) -> bool:
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    else:
+        return False
+    finally:
+        os.close(handle)
 
 
 def _flush(path: Path) -> None:

@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.dates import compile_date_pattern, find_date
+from flows.decryption import key_mark
 from flows.errors import InputError, NoDataError, StoreError, UnreadableError
 from flows.reader import BATCH_ROWS, TableReader
-from flows.sniff import read_footer
+from flows.sniff import SEALED, is_encrypted, read_footer
 from flows.storage import Store, Stored, refusals
 
 __all__ = [
@@ -302,12 +303,29 @@ def _parquet_files(path: str) -> list[Stored]:
         raise InputError(
             f"{path}: a folder of Parquet files was required, however none is there; see `source`"
         )
-    stored = store.list(suffix=_SUFFIX)
+    found = store.list()
+    others = [one for one in found if not _is_parquet(one.key)]
+    stored = [one for one in found if _is_parquet(one.key)]
+    stored += _hollow(others, [one.key for one in stored])
     if not stored:
-        others = store.list()[:3]
-        came = f"it holds {', '.join(one.key for one in others)}" if others else "it is empty"
+        came = f"it holds {', '.join(one.key for one in others[:3])}" if others else "it is empty"
         raise InputError(f"{path}: files named *{_SUFFIX} were required, however {came}; let some arrive")
-    return stored
+    return sorted(stored, key=lambda one: one.key)
+
+
+def _is_parquet(key: str) -> bool:
+    return key.lower().endswith(_SUFFIX)
+
+
+def _hollow(others: list[Stored], keys: list[str]) -> list[Stored]:
+    """Folders named like a file that hold none: listed, so that opening them can say so."""
+    found = {}
+    for one in others:
+        for folder in PurePosixPath(one.key).parents:
+            inside = f"{folder}/"
+            if _is_parquet(str(folder)) and not any(key.startswith(inside) for key in keys):
+                found[str(folder)] = Stored(str(folder), one.path[: -len(one.key)] + str(folder), 0, 0.0)
+    return list(found.values())
 
 
 def _folder_date(stored: Stored, partition: str) -> date | None:
@@ -366,7 +384,19 @@ def _stored_digest(store: Store, stored: Stored) -> str:
 
 def _fingerprint(path: str, source: pa.NativeFile) -> str:
     with refusals("read", path):
-        return _blake2b(str(source.size()).encode() + b" " + read_footer(source))
+        return _blake2b(str(source.size()).encode() + b" " + read_footer(source) + _opened_by(source))
+
+
+def _opened_by(source: pa.NativeFile) -> bytes:
+    """Return what tells keys apart, for an encrypted file: with another key it is another input."""
+    mark = key_mark()
+    if not mark:
+        return b""
+    with suppress(pa.ArrowException, OSError, ValueError):
+        source.seek(0)
+        if source.read(4) == SEALED or is_encrypted(source, pq.read_metadata(source)):
+            return mark
+    return b""
 
 
 def _blake2b(data: bytes) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import logging
 import os
-import re
 import shutil
 import sqlite3
 import tempfile
@@ -25,15 +24,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flows.addresses import public
 from flows.errors import RegistryAwayError
 
-__all__ = ["Stores", "mlflow_itself", "public"]
+__all__ = ["Stores", "files_at", "mlflow_itself"]
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing leaves the machine
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # no chatter; what fails is raised as a sentence
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # no model file runs code when it is loaded
     "MLFLOW_UV_AUTO_DETECT": "false",  # a uv project in the current folder is not the model's
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # gives up after 15 s; MLflow's own 7 take 4 minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",  # s
@@ -51,6 +52,13 @@ def mlflow_itself() -> Any:
         import mlflow.pyfunc
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # who imported it first spoke up
     return mlflow
+
+
+def files_at(uri: str, tracking_uri: str) -> Any:
+    """MLflow's view of the files at an address, which may lie behind its server."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(uri, tracking_uri=tracking_uri)
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -148,11 +156,6 @@ def _reason(error: Exception) -> str:
     """First line of an error, shortened, without its full stop."""
     lines = str(getattr(error, "reason", error)).strip().splitlines() or [type(error).__name__]
     return textwrap.shorten(lines[0], 240, placeholder=" …").rstrip(" .")
-
-
-def public(uri: str) -> str:
-    """Hide the password of an address."""
-    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", uri)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from flows import alerts, figures, progress
 from flows.config import Pipeline, load_pipeline
 from flows.context import docs_folder, logical_date, registry_of
 from flows.decision import calibration_facts, calibration_sentence
-from flows.errors import ConfigError, InputError, NoDataError
+from flows.errors import ConfigError, InputError, NoDataError, SchemaError
 from flows.expectations import SAMPLE_ROWS, bad_rows, load_suite, profile, row_rules, save_suite
 from flows.expectations import validate as validate_rows
 from flows.lifecycle import journal_training, promote
@@ -31,9 +31,10 @@ from flows.reference import write_reference
 from flows.report import epochs_text
 from flows.retries import STORE_FAILED
 from flows.sampling import sample
+from flows.stake import require_numbers
 from flows.storage import Store
 from flows.tables import InputFile, window
-from flows.verdicts import confirmed_keys, named
+from flows.verdicts import CONFIRMED, NORMAL, said_of
 
 if TYPE_CHECKING:
     from flows.registry import ModelRef, Run
@@ -53,6 +54,7 @@ class TrainingRows:
     """What a model learns from: ``fit`` and ``held_out`` rows, the files they came from, and the window.
 
     ``set_aside`` rows broke a rule, ``confirmed`` ones are known to be anomalies: both are left out.
+    ``normal`` says which rows to fit on are known to be expected [n].
     """
 
     fit: pa.Table
@@ -62,6 +64,12 @@ class TrainingRows:
     last: date
     set_aside: int
     confirmed: int = 0
+    normal: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+
+    @property
+    def expected(self) -> int:
+        """How many of the rows to fit on people have said to be expected."""
+        return 0 if self.normal is None else int(self.normal.sum())
 
     @property
     def digest(self) -> str:
@@ -115,13 +123,24 @@ def _without_bad_rows(pipeline: Pipeline, rows: TrainingRows) -> TrainingRows:
 
 
 def _without_confirmed(pipeline: Pipeline, rows: TrainingRows) -> TrainingRows:
-    """Leave out what people have confirmed as anomalies: what a model has learned it finds no more."""
-    wanted = confirmed_keys(Store.of(pipeline.output_path), rows.first, rows.last)
-    columns = pipeline.columns
-    masks = [named(one, columns.key, columns.sensitive, wanted) for one in (rows.fit, rows.held_out)]
+    """Leave out what people have confirmed as anomalies: what a model has learned it finds no more.
+
+    What they have said to be expected is marked, so that no model takes it for an anomaly by itself.
+    """
+    store, columns = Store.of(pipeline.output_path), pipeline.columns
+    known = (columns.key, columns.sensitive)
+    said = said_of(store, rows.first, rows.last, CONFIRMED, pipeline.prefix)
+    masks = [said.among(one, *known) for one in (rows.fit, rows.held_out)]
     fit, held_out = rows.fit.filter(pa.array(~masks[0])), rows.held_out.filter(pa.array(~masks[1]))
+    expected = said_of(store, rows.first, rows.last, NORMAL, pipeline.prefix).among(fit, *known)
     left_out = int(masks[0].sum() + masks[1].sum())
-    return replace(rows, fit=fit, held_out=held_out, confirmed=left_out) if left_out else rows
+    return replace(
+        rows,
+        fit=fit if left_out else rows.fit,
+        held_out=held_out if left_out else rows.held_out,
+        confirmed=left_out,
+        normal=expected if expected.any() else None,
+    )
 
 
 def _good(rules: Any, table: pa.Table) -> pa.Table:
@@ -159,6 +178,7 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
             rows.fit,
             on_epoch=lambda record, total: progress.advance("training", record.epoch, total),
             checkpoint=pipeline.root / "data" / "checkpoints" / pipeline.name,
+            normal=rows.normal,
         )
         return detector.calibrate(rows.held_out) if rows.held_out.num_rows else detector
     except (VaeCoreError, ValueError) as error:
@@ -174,13 +194,20 @@ def _kinds(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _require_columns(pipeline: Pipeline, table: pa.Table) -> None:
-    """Refuse a pipeline file that names columns which the table does not have."""
-    absent = sorted(({*pipeline.columns.kinds} | {*pipeline.columns.key}) - set(table.schema.names))
+    """Refuse a pipeline file that names columns which the table does not have, or a stake of no numbers."""
+    columns = pipeline.columns
+    stake = () if columns.value_at_stake is None else (columns.value_at_stake,)
+    absent = sorted({*columns.kinds, *columns.key, *columns.sensitive, *stake} - set(table.schema.names))
     if absent:
         raise ConfigError(
             f"{pipeline.file}: columns names {', '.join(absent)}, however the table has "
             f"{', '.join(table.schema.names)}; correct the names"
         )
+    for name in stake:
+        try:
+            require_numbers(table.schema, name)
+        except SchemaError as error:
+            raise ConfigError(f"{pipeline.file}: {error}") from error
 
 
 def _suite(pipeline: Pipeline, rows: TrainingRows) -> dict[str, Any]:
@@ -209,6 +236,14 @@ def _ignored(pipeline: Pipeline, schema: pa.Schema) -> list[str]:
     return [column.name for column in columns if column.kind is ColumnKind.IGNORED]
 
 
+def export_verdicts(pipeline: Pipeline) -> None:
+    """Write what people have said since the last night beside the results, so that it counts."""
+    from review.nightly import export_all
+
+    export_all(pipeline)
+
+
+verdicts_task = task(name="export verdicts", cache_policy=NO_CACHE, **STORE_FAILED)(export_verdicts)
 draw_task = task(name="draw rows", cache_policy=NO_CACHE, persist_result=False, **STORE_FAILED)(draw_rows)
 
 
@@ -277,6 +312,7 @@ def _log_numbers(run: Run, pipeline: Pipeline, rows: TrainingRows, detector: VAE
             "rows_calibrated": rows.held_out.num_rows,
             "rows_set_aside": rows.set_aside,
             "rows_confirmed": rows.confirmed,
+            "rows_expected": rows.expected,
             "rows_cleaned": len(detector.set_aside_),
             "threshold": -detector.offset_,
             "calibration_contamination": detector.calibration_.contamination,
@@ -361,6 +397,7 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     began = perf_counter()
     loaded = load_pipeline(pipeline)
     registry_of(loaded).connect()
+    verdicts_task(loaded)
     rows = draw_task(loaded, logical_date(loaded, until, flow_run.scheduled_start_time))
     _require_columns(loaded, rows.fit)
     suite = _suite(loaded, rows)
@@ -370,14 +407,24 @@ def train(pipeline: str, until: str | None = None) -> dict[str, Any]:
     ref = register_task(loaded, rows, detector, checked, tried)
     journal_task(loaded, ref)
     promotion = _promoted(loaded, ref)
+    if promotion is not None and promotion["status"] == "promoted":
+        ref = registry_of(loaded).version(ref.version)  # with the alias that it has by now
     report = _report(loaded, rows, detector, ref, checked, tried, perf_counter() - began)
     report["promotion"] = promotion
     create_markdown_artifact(
         _markdown(report), key=f"{_slug(loaded.name)}-training", description=report["until"]
     )
     if registry_of(loaded).candidate_alias in ref.aliases:
-        alerts.challenger_ready(loaded, ref.name, ref.version, report["honesty"]["sentence"])
+        alerts.challenger_ready(loaded, ref.name, ref.version, _said_of(report))
     return report
+
+
+def _said_of(report: dict[str, Any]) -> str:
+    """What people are told of a challenger: whether it sees errors, and why it is not live already."""
+    promotion, said = report["promotion"], str(report["honesty"]["sentence"])
+    if promotion is None:
+        return said
+    return f"{said} Automatic promotion: {promotion.get('error') or promotion['status']}."
 
 
 def _promoted(pipeline: Pipeline, ref: ModelRef) -> dict[str, Any] | None:
@@ -432,6 +479,7 @@ def _report(
         "rows_calibrated": rows.held_out.num_rows,
         "rows_set_aside": rows.set_aside,
         "rows_confirmed": rows.confirmed,
+        "rows_expected": rows.expected,
         "epochs": len(detector.history_),
         "epochs_resumed": detector.resumed_epochs_,
         "rows_cleaned": len(detector.set_aside_),

@@ -10,11 +10,12 @@ from prefect.cache_policies import NO_CACHE
 from flows.checker import check_aside
 from flows.config import load_pipeline
 from flows.context import logical_date
+from flows.retries import STORE_FAILED
 from flows.sources import find_files
 
 __all__ = ["validate"]
 
-check_task = task(name="check sample", cache_policy=NO_CACHE)(check_aside)
+check_task = task(name="check sample", cache_policy=NO_CACHE, **STORE_FAILED)(check_aside)
 
 
 @flow(name="validate", validate_parameters=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,14 +17,29 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from flows.errors import StoreError
-from flows.results import row_keys
+from flows.results import added_names, row_keys
 from flows.storage import Store
 
-__all__ = ["CONFIRMED", "confirmed_keys", "confirmed_rows", "named"]
+__all__ = [
+    "CONFIRMED",
+    "NORMAL",
+    "Said",
+    "confirmed_keys",
+    "confirmed_rows",
+    "named",
+    "said_of",
+    "settled_rows",
+    "verdict_days",
+]
 
 CONFIRMED = frozenset({"anomaly", "data error"})
 """Verdicts that make a row one that must be found again, and not be learned from."""
+NORMAL = frozenset({"expected"})
+"""Verdicts that make a row a normal one."""
 COLUMNS = ["row_id", "row_key", "verdict", "decided_at"]
+TYPED = ["row_id", "row_key", "verdict", "verdict_id"]
+KEYLESS = (None, "", "{}")  # row keys of a table without key columns, or with sensitive ones only
+NUMBER = ["verdict_id"]  # where the database of verdicts has given one
 
 
 def confirmed_rows(store: Store, day: date) -> dict[str, str]:
@@ -34,32 +50,132 @@ def confirmed_rows(store: Store, day: date) -> dict[str, str]:
     StoreError
         A file of verdicts cannot be read, or has not the columns of one.
     """
-    return _confirmed(
-        [row for one in store.list(f"verdicts/dt={day}", ".parquet") for row in _rows(store, one.key)]
-    )
+    last = _last(store, day)
+    return {name: row["row_key"] for name, row in last.items() if row["verdict"] in CONFIRMED}
+
+
+def settled_rows(store: Store, day: date) -> dict[str, str]:
+    """Id and last verdict of a night's rows, those left out of which a verdict was withdrawn.
+
+    Raises
+    ------
+    StoreError
+        As `confirmed_rows`.
+    """
+    return {name: row["verdict"] for name, row in _last(store, day).items() if row["verdict"] is not None}
+
+
+def verdict_days(store: Store) -> list[date]:
+    """Nights of which there are verdicts, oldest first."""
+    names = {PurePosixPath(one.key).parts[1] for one in store.list("verdicts", ".parquet")}
+    found = []
+    for name in names:
+        with suppress(ValueError):  # a folder of something else
+            found.append(date.fromisoformat(name.removeprefix("dt=")))
+    return sorted(found)
 
 
 def confirmed_keys(store: Store, first: date, last: date) -> frozenset[str]:
     """Keys of the rows of these nights that are confirmed as anomalies; see `confirmed_rows`."""
-    names = {PurePosixPath(one.key).parts[1] for one in store.list("verdicts", ".parquet")}
-    days = [name.removeprefix("dt=") for name in sorted(names) if f"dt={first}" <= name <= f"dt={last}"]
-    return frozenset(key for day in days for key in confirmed_rows(store, date.fromisoformat(day)).values())
+    days = [day for day in verdict_days(store) if first <= day <= last]
+    return frozenset(key for day in days for key in confirmed_rows(store, day).values())
 
 
-def _confirmed(verdicts: list[dict[str, Any]]) -> dict[str, str]:
-    verdicts.sort(key=lambda row: str(row["decided_at"]))
-    last = {row["row_id"]: row for row in verdicts}
-    return {name: row["row_key"] for name, row in last.items() if row["verdict"] in CONFIRMED}
+@dataclass(frozen=True)
+class Said:
+    """What people have said of the rows of some nights.
+
+    Attributes
+    ----------
+    keys
+        ``row_key`` texts of the rows that have one.
+    rows
+        Rows without key columns, as they were flagged; None where there are none.
+    """
+
+    keys: frozenset[str]
+    rows: pa.Table | None = None
+
+    def among(
+        self, table: pa.Table, keys: Sequence[str], sensitive: Collection[str]
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which rows [n] of a table are spoken of: by their keys, else by all that they hold."""
+        found = named(table, keys, sensitive, self.keys)
+        if self.rows is None:
+            return found
+        names = [name for name in table.schema.names if name in self.rows.schema.names]
+        target = pa.schema([table.schema.field(name) for name in names])
+        with suppress(pa.ArrowException):  # rows of other types are other rows
+            rows = self.rows.select(names).cast(target).combine_chunks()
+            texts = [text for one in rows.to_batches() for text in row_keys(one, names, ()).to_pylist()]
+            found |= named(table, names, (), set(texts))
+        return found
+
+
+def said_of(store: Store, first: date, last: date, wanted: Collection[str], prefix: str = "") -> Said:
+    """Find the rows of these nights whose last verdict is one of those wanted.
+
+    Parameters
+    ----------
+    prefix
+        Of our columns, as in the pipeline file.
+
+    Raises
+    ------
+    StoreError
+        As `confirmed_rows`.
+    """
+    keys: set[str] = set()
+    rows = []
+    for day in [day for day in verdict_days(store) if first <= day <= last]:
+        said = {name: row for name, row in _last(store, day).items() if row["verdict"] in wanted}
+        keys |= {row["row_key"] for row in said.values() if row["row_key"] not in KEYLESS}
+        keyless = [name for name, row in said.items() if row["row_key"] in KEYLESS]
+        rows += _flagged(store, day, keyless, prefix)
+    return Said(frozenset(keys), pa.concat_tables(rows, promote_options="permissive") if rows else None)
+
+
+def _flagged(store: Store, day: date, ids: list[str], prefix: str) -> list[pa.Table]:
+    """The columns of a night's flags that are the table's own, of some rows."""
+    key = f"flags/dt={day}/part-0.parquet"
+    if not (ids and store.exists(key)):
+        return []
+    ours = set(added_names(prefix))
+    with store.open_input(key) as source:
+        table = pq.ParquetFile(source).read()
+    few = table.filter(pc.is_in(table[f"{prefix}row_id"], pa.array(ids)))
+    return [few.select([name for name in few.schema.names if name not in ours])] if few.num_rows else []
+
+
+def _last(store: Store, day: date) -> dict[str, dict[str, Any]]:
+    """The last verdict on each row of a night, by row id."""
+    verdicts = [row for one in store.list(f"verdicts/dt={day}", ".parquet") for row in _rows(store, one.key)]
+    numbered = all("verdict_id" in row for row in verdicts)  # clocks may differ, numbers do not
+    verdicts.sort(key=lambda row: row["verdict_id"] if numbered else str(row["decided_at"]))
+    return {row["row_id"]: row for row in verdicts}
 
 
 def _rows(store: Store, key: str) -> list[dict[str, Any]]:
     try:
-        return list(pq.ParquetFile(store.open_input(key)).read(COLUMNS).select(COLUMNS).to_pylist())
-    except (pa.ArrowException, OSError, KeyError) as error:
+        file = pq.ParquetFile(store.open_input(key))
+        names = [*COLUMNS, *(name for name in NUMBER if name in file.schema_arrow.names)]
+        wanted = [(name, pa.int64() if name in NUMBER else pa.string()) for name in names if name in TYPED]
+        table = file.read(names).select(names)
+        for name, kind in wanted:
+            table = table.set_column(names.index(name), name, table[name].cast(kind))
+        return [_checked(row) for row in table.to_pylist()]
+    except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise StoreError(
             f"{store.uri(key)}: verdicts with {', '.join(COLUMNS)} were required, however "
             f"{' '.join(str(error).split())[:200]}; mend or remove the file"
         ) from error
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    """A verdict that says of which row it is."""
+    if row["row_id"] is None or row.get("verdict_id", 0) is None:
+        raise ValueError("one is of no row, or has no number")
+    return row
 
 
 def named(
@@ -70,13 +186,22 @@ def named(
     shown = [name for name in keys if name in table.schema.names and name not in sensitive]
     if not (shown and wanted):
         return found
-    few = np.flatnonzero(_may_be(table, shown, [json.loads(one) for one in wanted]))
+    few = np.flatnonzero(_may_be(table, shown, _objects(wanted)))
     for batch in table.select(shown).take(pa.array(few)).combine_chunks().to_batches():
         texts = row_keys(batch, shown, sensitive)
         hits = pc.is_in(texts, value_set=pa.array(sorted(wanted), pa.string()))
         found[few[: batch.num_rows]] = hits.to_numpy(zero_copy_only=False)
         few = few[batch.num_rows :]
     return found
+
+
+def _objects(texts: Collection[str]) -> list[dict[str, Any]]:
+    """Those of the texts that are JSON objects; others are the key of no row."""
+    found = []
+    for text in texts:
+        with suppress(ValueError, RecursionError):
+            found.append(json.loads(text))
+    return [one for one in found if isinstance(one, dict)]
 
 
 def _may_be(table: pa.Table, names: Sequence[str], keys: Sequence[dict[str, Any]]) -> Any:

@@ -44,10 +44,12 @@ def prefect_server() -> Iterator[str]:
     from flows.processes import free_port
     from flows.server import prefect_server, url_of
 
+    idle = ("LATE_RUNS", "TRIGGERS", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "REPOSSESSOR")
+    lean = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in idle}  # they poll all the while
     port = free_port()
     with (
         pytest.MonkeyPatch.context() as patch,
-        prefect_server(Path(_HOME.name), port, {}),
+        prefect_server(Path(_HOME.name), port, {**lean, "PREFECT_SERVER_UI_ENABLED": "false"}),
         temporary_settings({PREFECT_API_URL: url_of(port)}),
     ):
         patch.setenv("PREFECT_API_URL", url_of(port))
@@ -106,6 +108,49 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[int, str]]:
         return {int(one.name): _read(one / "cmdline").replace("\0", " ") for one in ours}
 
     return list_commands
+
+
+_RECORDER = """
+import json, os, sys
+names = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0}
+
+def note(event, args):
+    if event in names:
+        asked = args[names[event]]
+        host = asked[0] if isinstance(asked, tuple) else asked
+        line = json.dumps([event, str(host), sys.argv[:3]]) + "\\n"
+        handle = os.open(os.environ["VAEWATCH_CONNECTIONS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, line.encode())
+        os.close(handle)
+
+sys.addaudithook(note)
+"""
+
+
+@pytest.fixture
+def connections(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], tuple[int, list[str]]]:
+    """Let every Python process that this test starts record whom it calls; return who counts the calls.
+
+    Of the calls, those to other machines are listed in full.
+    """
+    folder = tmp_path_factory.mktemp("recorder")
+    (folder / "sitecustomize.py").write_text(_RECORDER)
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setenv("VAEWATCH_CONNECTIONS", str(folder / "calls"))
+
+    def list_calls() -> tuple[int, list[str]]:
+        kept = folder / "calls"  # not there when nobody was called
+        calls = kept.read_text().splitlines() if kept.exists() else []
+        return len(calls), [line for line in calls if not _is_own(json.loads(line)[1])]
+
+    return list_calls
+
+
+def _is_own(host: str) -> bool:
+    """Return whether a host is this machine: its loopback, or a socket in its file system."""
+    return host in ("localhost", "None", "::1", "0.0.0.0") or host.startswith(("127.", "/"))  # noqa: S104
 
 
 def _read(file: Path) -> str:

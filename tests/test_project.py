@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 LOCKED = dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", LOCK, flags=re.MULTILINE))
-OUTSIDE = {"torch", "pyod", "vaewatch"}  # two builds; benchmarks only; ourselves
+OUTSIDE = {"torch", "pyod", "atheris", "vaewatch"}  # two builds; benchmarks and fuzzing only; ourselves
 
 
 def test_the_installed_version_is_the_one_in_pyproject_and_has_an_entry_in_the_changelog() -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vae_core import arrays
+from vae_core.restored import checked
 
 __all__ = [
     "NULL",
@@ -357,7 +358,5 @@ def codec_to_json(codec: Codec) -> dict[str, Any]:
 
 
 def codec_from_json(data: dict[str, Any]) -> Codec:
-    """A codec from :func:`codec_to_json`; unknown kinds and fields raise KeyError or TypeError."""
-    values = {key: value for key, value in data.items() if key != "kind"}
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return CODECS[data["kind"]](**fields)
+    """A codec from :func:`codec_to_json`; other kinds and fields raise KeyError, TypeError or ValueError."""
+    return checked(CODECS[data["kind"]], {key: value for key, value in data.items() if key != "kind"})

@@ -28,6 +28,7 @@ from vae_core.modules import VAE
 from vae_core.persistence import load_folder, restore, save_folder, schema_from_json, schema_to_json
 from vae_core.presets import PRESETS, Preset
 from vae_core.repair import Repairer
+from vae_core.restored import checked, require_numbers, require_size
 from vae_core.schema import TableSchema
 from vae_core.tabular import as_frame, as_table, from_matrix, is_table
 from vae_core.training import EpochRecord, TrainingPlan, choose_device
@@ -207,6 +208,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         *,
         on_epoch: OnEpoch | None = None,
         checkpoint: str | Path | None = None,
+        normal: npt.ArrayLike | None = None,
     ) -> Self:
         """Learn what rows usually look like.
 
@@ -222,6 +224,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             Folder in which training keeps its state, every ten seconds, until it is complete. Killed and
             called again with the same rows, parameters and seed, it goes on from there and ends with the
             same weights and history; what another training left there is not taken up.
+        normal
+            Which of the rows are known to be normal, however odd they look, bool [n]: none of them is set
+            aside.
 
         Raises
         ------
@@ -238,7 +243,13 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         seed = _seed(self.random_state)
         kept = None if checkpoint is None else Checkpoint(checkpoint)
         trained = train_ensemble(
-            self._new_model, rows, self._plan(len(rows), seed), self._members(len(rows)), on_epoch, kept
+            self._new_model,
+            rows,
+            self._plan(len(rows), seed),
+            self._members(len(rows)),
+            on_epoch,
+            kept,
+            _mask(normal, len(rows), "normal"),
         )
         self.resumed_epochs_ = kept.resumed if kept else 0
         self.model_, self.history_ = trained.model, trained.history
@@ -479,6 +490,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         meta, tensors = load_folder(folder)
         try:
             return cls._restored(meta, tensors, device)
+        except ModelFileError as error:
+            raise ModelFileError(f"{folder}: {error}") from error
         except MISFITS as error:
             raise ModelFileError(
                 f"{folder} must describe a detector of this version, however: {error!r}; train again"
@@ -497,6 +510,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         if meta["named"]:
             detector.feature_names_in_ = np.array(detector.schema_.names, dtype=object)
         detector.encoder_ = TableEncoder.from_json(detector.schema_, meta["encoder"])
+        widths = (*detector.hidden_dims, detector.latent_dim)
+        require_size(widths, sum(tensor.numel() for tensor in tensors.values()))
         detector.model_ = detector._new_model(_count(tensors), 0)
         restore(
             detector.model_,
@@ -505,9 +520,15 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         plain = {name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith("model.")}
         detector.reference_ = scoring.Reference(plain["reference.median"], plain["reference.spread"])
         detector.usual_losses_ = plain["usual_losses"]
-        detector.calibration_ = Calibration(scores=plain["calibration.scores"], **meta["calibration"])
+        require_numbers("reference.median", detector.reference_.median, detector.model_.n_members)
+        require_numbers("reference.spread", detector.reference_.spread, detector.model_.n_members)
+        require_numbers("usual_losses", detector.usual_losses_, len(detector.schema_.features))
+        require_numbers("calibration.scores", plain["calibration.scores"])
+        detector.calibration_ = checked(
+            Calibration, {**meta["calibration"], "scores": plain["calibration.scores"]}
+        )
         detector.offset_ = float(meta["offset"])
-        detector.history_ = [EpochRecord(**record) for record in meta["history"]]
+        detector.history_ = [checked(EpochRecord, record) for record in meta["history"]]
         return detector
 
     def _encoded(self, X: Any) -> EncodedBatch:
@@ -559,15 +580,14 @@ def _count(tensors: Mapping[str, torch.Tensor]) -> int:
     return len(tensors["model.heads.bias"])
 
 
-def _mask(chosen: npt.ArrayLike | None, rows: int) -> npt.NDArray[np.bool_]:
+def _mask(chosen: npt.ArrayLike | None, rows: int, name: str = "confirmed") -> npt.NDArray[np.bool_]:
     """Chosen rows as a mask [n]; none where nothing is said."""
     if chosen is None:
         return np.zeros(rows, dtype=np.bool_)
     mask = np.asarray(chosen)
     if mask.shape != (rows,) or mask.dtype != np.bool_:
         raise ValueError(
-            f"confirmed must be booleans, one for each of {rows} rows, "
-            f"however it is {mask.dtype} {mask.shape}"
+            f"{name} must be booleans, one for each of {rows} rows, however it is {mask.dtype} {mask.shape}"
         )
     return mask
 

@@ -23,6 +23,7 @@ from vae_core.columns import (
     prior,
 )
 from vae_core.exceptions import ColumnError, DataError
+from vae_core.restored import require_fit
 from vae_core.schema import ColumnKind, ColumnSpec, TableSchema
 
 __all__ = ["EncodedBatch", "Layout", "TableEncoder"]
@@ -221,4 +222,5 @@ class TableEncoder:
         """An encoder from :meth:`to_json`."""
         encoder = cls(schema, data["max_categories"])
         encoder.codecs = tuple(codec_from_json(codec) for codec in data["codecs"])
+        require_fit(encoder.codecs, schema.features)
         return encoder

@@ -72,6 +72,7 @@ def train_ensemble(
     members: Members,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
+    normal: npt.NDArray[np.bool_] | None = None,
 ) -> Ensemble:
     """Train all members.
 
@@ -89,6 +90,8 @@ def train_ensemble(
         Called with each record and the number of epochs of all phases.
     checkpoint
         Where training keeps its state, and goes on from.
+    normal
+        Rows [n] that are known to be none of the anomalies: no member sets them aside.
     """
     models: list[VAE] = []
     history: list[EpochRecord] = []
@@ -110,6 +113,7 @@ def train_ensemble(
     if members.trimmed:
         train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
         set_aside = _set_aside(models[0], rows) if members.kept else set_aside
+        set_aside &= True if normal is None else ~normal
         if not models[0].layout.is_mixed:
             # a short training knows little of variances: they help it to trim, but would excuse odd rows
             models[0].forget_variances()

@@ -146,10 +146,18 @@ def as_type(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(wanted):
         return as_type(array, wanted.value_type).dictionary_encode().cast(wanted)
     if pa.types.is_integer(wanted) and pa.types.is_floating(array.type):
-        array = pc.round(array)
+        return _whole(array, wanted)
     if pa.types.is_temporal(wanted) and pa.types.is_floating(array.type):  # times of day and durations
-        return pc.round(array).cast(pa.int64()).cast(f"int{wanted.bit_width}").view(wanted)
+        return _whole(array, pa.type_for_alias(f"int{wanted.bit_width}")).view(wanted)
     return array.cast(wanted, safe=False)
+
+
+def _whole(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Round numbers to the nearest that a type of integers holds: 2^63 as a double is one too many for it."""
+    held = np.iinfo(wanted.to_pandas_dtype())
+    above = pc.max_element_wise(array, float(held.min), skip_nulls=False)
+    within = pc.min_element_wise(above, float(np.nextafter(float(held.max), 0)), skip_nulls=False)
+    return pc.round(within).cast(wanted, safe=False)
 
 
 @torch.inference_mode()

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vae_core.calibration import Calibration
 from vae_core.exceptions import ModelFileError
+from vae_core.restored import checked, require_numbers
 from vae_core.schema import ColumnKind, ColumnSpec, TableSchema
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 META, TENSORS = "model.json", "tensors.safetensors"
-LARGEST = 2 << 30  # bytes of a file that is read at all
+LARGEST = {META: 256 << 20, TENSORS: 2 << 30}  # bytes of a file that is read at all
 
 
 def save_folder(folder: str | Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -68,7 +69,9 @@ def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         return meta, load_tensors(data)
     except SafetensorError as error:
-        raise ModelFileError(f"{source / TENSORS} must hold tensors, however: {error}; train again") from None
+        raise ModelFileError(
+            f"{source / TENSORS} must hold tensors, however: {str(error)[:300]}; train again"
+        ) from None
 
 
 def load_calibration(folder: str | Path) -> Calibration:
@@ -81,8 +84,10 @@ def load_calibration(folder: str | Path) -> Calibration:
     """
     meta, tensors = load_folder(folder)
     try:
-        return Calibration(scores=tensors["calibration.scores"].numpy(), **meta["calibration"])
-    except (KeyError, TypeError) as error:
+        scores = tensors["calibration.scores"].numpy()
+        require_numbers("calibration.scores", scores)
+        return checked(Calibration, {**meta["calibration"], "scores": scores})
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(
             f"{folder} must describe a calibration of this version, however: {error!r}; train again"
         ) from None
@@ -90,7 +95,7 @@ def load_calibration(folder: str | Path) -> Calibration:
 
 def _meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(_bytes(path))
+        meta = json.loads(_bytes(path), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} must be JSON, however: {error}; fetch the model again") from None
     if not isinstance(meta, dict):
@@ -98,14 +103,19 @@ def _meta(path: Path) -> dict[str, Any]:
     return meta
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
 def _bytes(path: Path) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise ModelFileError(
             f"{path} must be a regular file of a saved detector, however there is none; train first"
         )
-    if path.stat().st_size > LARGEST:
+    most, size = LARGEST[path.name], path.stat().st_size
+    if size > most:
         raise ModelFileError(
-            f"{path} must be smaller than {LARGEST} bytes, however it has {path.stat().st_size}"
+            f"{path} must have {most:,} bytes at most, however it has {size:,}; fetch it again"
         )
     return path.read_bytes()
 
@@ -114,6 +124,12 @@ def _verified(path: Path, meta: dict[str, Any]) -> bytes:
     data = _bytes(path)
     found = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     files = meta.get("files")
+    strange = sorted({*files} - {TENSORS}) if isinstance(files, dict) else []
+    if strange:
+        raise ModelFileError(
+            f"{path.with_name(META)} must name {TENSORS} alone, however it names {', '.join(strange[:3])!r}; "
+            "fetch the model again"
+        )
     stated = files.get(path.name) if isinstance(files, dict) else None
     if stated != found:
         raise ModelFileError(
@@ -130,7 +146,10 @@ def schema_to_json(schema: TableSchema) -> dict[str, Any]:
 
 def schema_from_json(data: dict[str, Any]) -> TableSchema:
     """A table schema from :func:`schema_to_json`."""
-    arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["arrow"])))
+    try:
+        arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["arrow"])))
+    except OSError as error:  # Arrow's word for bytes that are no schema
+        raise ValueError(f"no Arrow schema: {error}") from error
     return TableSchema(
         tuple(ColumnSpec(field.name, ColumnKind(data["kinds"][field.name]), field.type) for field in arrow)
     )
@@ -147,4 +166,7 @@ def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
     try:
         module.load_state_dict(dict(tensors))
     except RuntimeError as error:
-        raise ModelFileError(f"the weights do not fit the model that model.json describes: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ModelFileError(
+            f"weights of the model that {META} describes were required, however: {reason}; fetch it again"
+        ) from None

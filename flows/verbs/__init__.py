@@ -6,7 +6,7 @@ from importlib import import_module
 
 __all__ = ["registered"]
 
-SUBJECTS = ("bench", "models", "monitor", "nights")
+SUBJECTS = ("bench", "doctor", "flags", "models", "monitor", "nights", "prune", "review")
 """Modules of this package; importing one adds its verbs to the application."""
 
 

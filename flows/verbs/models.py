@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.console import AsJson, PipelineFile, app, pipeline_of, print_json, print_table
+
+if TYPE_CHECKING:
+    from flows.config import Pipeline
+    from review.precision import Share
 
 __all__ = ["models", "promote", "rollback"]
 
@@ -27,11 +31,30 @@ def models(
         return
     from flows.lifecycle import versions
 
-    found = versions(loaded)
+    found = [{**one, "precision": said} for one, said in _with_precision(loaded, versions(loaded))]
     if as_json:
         print_json(found)
         return
-    print_table(["version", "aliases", "live", "gate", "created", "run"], [_row(one) for one in found])
+    heads = ["version", "aliases", "live", "gate", "confirmed of the settled", "created", "run"]
+    print_table(heads, [_row(one) for one in found])
+
+
+def _with_precision(
+    pipeline: Pipeline, found: list[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Versions, and what people have said of the flags of each; None where they have said nothing."""
+    from flows.storage import Store
+    from review.precision import by_version, precisions
+
+    shares = by_version(precisions(Store.of(pipeline.output_path)))
+    return [(one, _precision(*shares[one["version"]]) if one["version"] in shares else None) for one in found]
+
+
+def _precision(raw: Share, learned: Share) -> dict[str, Any]:
+    return {
+        name: {"value": one.value, "confirmed": one.confirmed, "settled": one.settled, "said": str(one)}
+        for name, one in (("learned", learned), ("by_score", raw))
+    }
 
 
 @app.command(epilog="vaewatch promote --version 3")
@@ -67,7 +90,9 @@ def rollback(pipeline: PipelineFile = None, as_json: AsJson = False) -> None:
 
 def _row(one: dict[str, Any]) -> list[str]:
     live = ", ".join(f"{time['from']} to {time['until'] or 'now'}" for time in one["live"])
-    return [one["version"], ", ".join(one["aliases"]), live, one["gate"] or "", one["created"], one["run_id"]]
+    marks = [*one["aliases"], *(["pruned"] if one["pruned"] else [])]
+    said = one["precision"]["learned"]["said"] if one["precision"] else ""
+    return [one["version"], ", ".join(marks), live, one["gate"] or "", said, one["created"], one["run_id"]]
 
 
 def _say_promotion(report: dict[str, Any]) -> None:

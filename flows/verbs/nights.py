@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +13,6 @@ from flows.console import (
     AsJson,
     PipelineFile,
     app,
-    flows_of,
     pipeline_of,
     print_flags,
     print_json,
@@ -46,18 +47,8 @@ def backfill(
     if dry_run:
         _dry_run(loaded, first, last, version, as_of, newest_first, as_json)
         return
-    with flows_of(loaded):
-        from flows.backfill import backfill as backfill_flow
-
-        reports = backfill_flow(
-            str(loaded.file),
-            first,
-            last,
-            version=version,
-            as_of=as_of,
-            parallel=parallel,
-            newest_first=newest_first,
-        )
+    options = {"version": version, "as_of": as_of, "parallel": parallel, "newest_first": newest_first}
+    reports = _filled_back(loaded, first, last, options, as_json)
     print_json(reports) if as_json else _say_nights(reports)
     code = max((_code(loaded, report) for report in reports), key=_SEVERITY.index, default=0)
     if code:
@@ -103,11 +94,35 @@ def redecide(
     from flows.context import parse_date
     from flows.redecide import policy
     from flows.redecide import redecide as decide
+    from flows.triage import after_decision
 
     loaded = pipeline_of(pipeline)
     given = policy({"contamination": contamination, "fdr": fdr, "budget": budget})
     done = decide(loaded, parse_date(date), given)
-    print_json(done.report()) if as_json else _say_decision(done.report())
+    again = after_decision(loaded, parse_date(date))
+    print_json({**done.report(), "triage": again}) if as_json else _say_decision(done.report())
+
+
+def _filled_back(
+    pipeline: Pipeline, first: str, last: str, options: dict[str, Any], as_json: bool
+) -> list[dict[str, Any]]:
+    """Run the flow; Ctrl-C ends all at once, as a crash would, and what is done is told."""
+    from flows.processes import interruptible
+    from flows.server import api
+
+    with interruptible(), api(pipeline.root):
+        from flows.backfill import StoppedError, backfill
+
+        try:
+            with progress_bars():
+                reports: list[dict[str, Any]] = backfill(str(pipeline.file), first, last, **options)
+        except StoppedError as stopped:
+            print_json(stopped.reports) if as_json else _say_nights(stopped.reports)
+            said = f"stopped, {len(stopped.reports)} of {stopped.nights} nights are done"
+            typer.echo(f"vaewatch: {said}; the same command goes on from here", err=True)
+            sys.stdout.flush()
+            os._exit(130)  # Python would wait for the threads of the nights in progress
+    return reports
 
 
 _SEVERITY = (0, PARTIAL, 1)

@@ -32,10 +32,11 @@ training: {window: 30d, calibration: 14d, detector: {max_steps: 150, n_members: 
 decision: {contamination: 0.005}
 alerts: {max_flag_share: 0.001}
 """
+AUTOMATIC = PIPELINE + "promotion: {automatic: true}\n"
 
 
 class Project(NamedTuple):
-    """A project that has trained twice and scored a night twice: its folder and the four reports."""
+    """A project that has scored a night twice and trained three times, twice with automatic promotion."""
 
     root: Path
     first_model: dict[str, Any]
@@ -43,6 +44,7 @@ class Project(NamedTuple):
     written: dict[Path, int]
     same_night: dict[str, Any]
     second_model: dict[str, Any]
+    third_model: dict[str, Any]
 
     @property
     def results(self) -> Path:
@@ -72,7 +74,7 @@ def times(results: Path) -> dict[Path, int]:
 def project(
     tmp_path_factory: pytest.TempPathFactory, prefect_server: str, webhook: tuple[str, list[dict[str, str]]]
 ) -> Iterator[Project]:
-    """Train, score, score again, train again, while a receiver of alerts listens."""
+    """Train, score, score again; train badly, and as at first; while a receiver of alerts listens."""
     from flows.score import score
     from flows.server import api
     from flows.train import train
@@ -88,8 +90,10 @@ def project(
         night = score(str(file), NIGHT)
         written = times(root / "results")
         again = score(str(file), NIGHT)
-        file.write_text(PIPELINE.replace("max_steps: 150", "max_steps: 20"))
-        yield Project(root, model, night, written, again, train(str(file), "2013-06-30"))
+        file.write_text(AUTOMATIC.replace("max_steps: 150", "max_steps: 20"))
+        worse = train(str(file), "2013-06-30")
+        file.write_text(AUTOMATIC)
+        yield Project(root, model, night, written, again, worse, train(str(file), "2013-06-30"))
 
 
 @pytest.fixture
@@ -102,14 +106,30 @@ def run(project: Project) -> Any:
 def test_the_first_model_becomes_the_champion_and_the_second_a_challenger(project: Project) -> None:
     first, second = project.first_model["model"], project.second_model["model"]
 
+    assert project.first_model["promotion"] is None
     assert (first["version"], first["aliases"]) == ("1", ["champion"])
     assert (second["version"], second["aliases"]) == ("2", ["challenger"])
+
+
+def test_automatic_promotion_refuses_a_worse_model_and_makes_an_equal_one_live(project: Project) -> None:
+    """The gate compares them on the night that was scored; its verdict is kept with either version."""
+    worse, equal = project.second_model["promotion"], project.third_model["promotion"]
+    failed = {one["name"] for one in worse["verdict"]["criteria"] if one["verdict"] == "failed"}
+    client = mlflow.MlflowClient(f"sqlite:///{project.root}/data/mlflow/mlflow.db")
+    tags = [client.get_model_version("flights", version).tags["vaewatch.gate"] for version in "23"]
+
+    assert (worse["status"], worse["forced"], tags[0]) == ("refused", False, "failed")
+    assert "churn" in failed
+    assert (equal["status"], equal["from_version"], tags[1]) == ("promoted", "1", "passed")
+    assert equal["verdict"]["passed"] is True
+    assert project.third_model["model"]["aliases"] == ["champion"]
+    assert str(client.get_model_version_by_alias("flights", "champion").version) == "3"
 
 
 def test_a_night_with_many_flags_and_a_challenger_are_told(
     project: Project, webhook: tuple[str, list[dict[str, str]]]
 ) -> None:
-    """Once each, though the night was asked for twice."""
+    """Once each, though the night was asked for twice; of the one that went live at once nobody is told."""
     told = {one["title"]: one["message"] for one in webhook[1]}
 
     assert len(webhook[1]) == 2
@@ -117,6 +137,7 @@ def test_a_night_with_many_flags_and_a_challenger_are_told(
     assert told["vaewatch flights: challenger ready"].startswith(
         "Version 2 of model flights is a challenger."
     )
+    assert told["vaewatch flights: challenger ready"].endswith(" Automatic promotion: refused.")
 
 
 def test_training_holds_out_the_newest_part_of_the_window(project: Project) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 
 from flows.cli import main
 from flows.config import Pipeline
+from flows.context import registry_of
 from flows.errors import ConfigError, RegistryError
 from flows.planning import plan
 
@@ -138,27 +142,61 @@ def vaewatch(
     return run
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
+    """Return a function that sets the journal's clock."""
+    import flows.journal
+
+    def set_to(at: datetime) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return at.astimezone(tz)
+
+        monkeypatch.setattr(flows.journal, "datetime", Clock)
+
+    return set_to
+
+
+@pytest.fixture
+def aliases(project: Any) -> Iterator[None]:
+    """Put the aliases of the shared model back where they were."""
+    registry = registry_of(project.pipeline())
+    before = registry.aliases()
+    yield
+    for alias, version in before.items():
+        registry.set_alias(alias, version)
+
+
 def span(nights: list[date]) -> list[str]:
     return ["--from", str(nights[0]), "--to", str(nights[-1])]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("aliases")
 def test_nights_are_filled_back_each_once_and_a_bad_one_holds_up_no_other(
-    project: Any, days: Days, went_live: Callable[..., None], vaewatch: Any
+    project: Any, days: Days, clock: Callable[[datetime], None], vaewatch: Any
 ) -> None:
-    """Two at once; the flags name the version of their night; a second command finds nothing to do."""
+    """Two at once; the flags name the version of their night; a second command finds nothing to do.
+
+    Version 1 is live in January, where `vaewatch models` notices it; `vaewatch promote` makes version 2 live
+    in the middle of the nights.
+    """
     pipeline, nights = project.pipeline(), days(4)
     for night in nights:
         project.land(night)
     broken = project.land(nights[1])
     broken.write_text("id,amount\n1,2\n")
-    went_live(pipeline, ("1", datetime(2024, 1, 1, tzinfo=UTC)), ("2", datetime(2024, 3, 4, tzinfo=UTC)))
+    clock(datetime(2024, 1, 1, tzinfo=UTC))
+    known = vaewatch(pipeline, "models")
+    clock(datetime(2024, 3, 4, tzinfo=UTC))
+    promoted = vaewatch(pipeline, "promote", "--force")
 
     listed = vaewatch(pipeline, "backfill", *span(nights), "--as-of", "--dry-run", "--newest-first")
     code, out, _ = vaewatch(pipeline, "backfill", *span(nights), "--as-of", "--parallel", "2", "--json")
     again = vaewatch(pipeline, "backfill", *span(nights), "--as-of")
 
-    assert listed[0] == 0
+    assert [known[0], promoted[0], listed[0]] == [0, 0, 0]
     assert [line.split()[:3] for line in listed[1].splitlines()[1:]] == [
         [str(night), "score", version] for night, version in zip(nights[::-1], "2211", strict=True)
     ]
@@ -170,3 +208,42 @@ def test_nights_are_filled_back_each_once_and_a_bad_one_holds_up_no_other(
     assert versions(pipeline, [nights[0], *nights[2:]]) == [{"1"}, {"2"}, {"2"}]
     assert again[0] == 1
     assert [line.split()[1] for line in again[1].splitlines()[1:]] == ["unchanged"] * 4
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_backfill_at_once_and_the_same_command_goes_on(
+    project: Any, days: Days, vaewatch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The night in progress would take minutes; the one after it is not begun."""
+    from flows.score import score
+
+    pipeline, nights, long_night = project.pipeline(), days(3), threading.Event()
+    begun: list[str] = []
+    for night in nights:
+        project.land(night)
+
+    def slow(file: str, day: str, **more: Any) -> Any:
+        begun.append(day)
+        if day == str(nights[1]):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert long_night.wait(120)
+            raise ConfigError("nobody waits for this night any more")
+        return score(file, day, **more)
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.backfill.score", slow)
+        patch.setattr(os, "_exit", leave)
+        code, out, errors = vaewatch(pipeline, "backfill", *span(nights))
+        was_waited_for = long_night.is_set()
+        long_night.set()
+    again = vaewatch(pipeline, "backfill", *span(nights))
+
+    assert (code, was_waited_for, begun) == (130, False, [str(night) for night in nights[:2]])
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [[str(nights[0]), "scored"]]
+    said = "vaewatch: stopped, 1 of 3 nights are done; the same command goes on from here"
+    assert errors.splitlines()[-1] == said
+    assert again[0] == 0
+    assert [line.split()[1] for line in again[1].splitlines()[1:]] == ["unchanged", "scored", "scored"]

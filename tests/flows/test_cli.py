@@ -77,8 +77,8 @@ def written(root: Path) -> set[str]:
 
 
 def kept_by_us(results: Path) -> set[str]:
-    """Return the names of what is remembered beside the nights: leases, alerts, which model was live."""
-    folders = (results / name for name in (".leases", ".alerts", "journal"))
+    """Return the names of what is kept beside the nights: leases, alerts, which model was live, triage."""
+    folders = (results / name for name in (".leases", ".alerts", "journal", "triage"))
     return {str(file.relative_to(results)) for folder in folders for file in folder.rglob("*")}
 
 

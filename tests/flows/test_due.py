@@ -57,6 +57,16 @@ def test_prefect_s_scheduled_times_are_about_one_night_each(
     assert nights == [nights[0] + timedelta(days=i) for i in range(8)]
 
 
+@pytest.mark.parametrize("line", ["0 0 * * *", "30 1 * * *", "30 2 * * *", "30 3 * * *"])
+@pytest.mark.parametrize("after", [date(2026, 3, 15), date(2026, 11, 8)])
+def test_each_night_is_due_once_when_clocks_change(line: str, after: date) -> None:
+    """What is caught up with, and the time of its run, are about the same night."""
+    nights = due_before(schedule(line), after, 14)
+
+    assert nights == [after - timedelta(days=i) for i in range(14, 0, -1)]
+    assert [night_at(schedule(line), due_at(schedule(line), night)) for night in nights] == nights
+
+
 def test_a_late_run_is_about_the_night_that_it_was_scheduled_for(tmp_path: Path) -> None:
     """The machine's clock says nothing about it."""
     loaded = pipeline(tmp_path)

@@ -41,8 +41,9 @@ def tables(pipeline: Pipeline, day: date) -> dict[str, pa.Table]:
 
 
 def facts(manifest: Manifest) -> dict[str, Any]:
-    """Return what a manifest says of a night, but for its past and its files."""
-    return manifest.model_dump(exclude={"scored_at", "history", "changes", "outputs"})
+    """Return what a manifest says of a night, but for its past, its files, and how odd each file was."""
+    left_out = {"scored_at": True, "history": True, "changes": True, "outputs": True}
+    return manifest.model_dump(exclude={**left_out, "inputs": {"__all__": {"warnings"}}})
 
 
 def orders(seed: int, rows: int) -> pa.Table:
@@ -139,6 +140,32 @@ def test_the_changed_pipeline_file_decides_and_scoring_finds_nothing_to_do(proje
     assert done.manifest.rows_flagged == 3
     assert score(changed, night).status == "unchanged"
     assert redecide(changed, night).status == "unchanged"
+
+
+def test_a_night_that_tripped_the_breaker_gets_all_its_flags(
+    project: Any, days: Callable[[int], list[date]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a night without a breaker; it stays without a certificate, whatever policy comes next."""
+    monkeypatch.setattr("flows.night.KEPT", 20)
+    (day,) = days(1)
+    project.land(day, rows=300, odd=90)
+    tripped = project.pipeline("tripped", decision="contamination: 0.05", output=project.folder / "a")
+    whole = project.pipeline("whole", decision="contamination: 0.05", output=project.folder / "b")
+    whole.file.write_text(whole.file.read_text() + "alerts: {breaker_share: 1.0}\n")
+    before, again = score(tripped, day).manifest, score(load_pipeline(whole.file), day).manifest
+
+    done = redecide(tripped, day)
+    later = redecide(tripped, day, Decision(fdr=0.2))
+
+    assert before.incident is not None
+    assert before.rows_flagged == 20
+    assert (again.incident, done.manifest.incident) == (None, None)
+    assert done.rows_read == done.manifest.rows_flagged - 20 == again.rows_flagged - 20 > 50
+    assert {**done.report()}["certification"].startswith("Flagged are ")
+    assert {one.manifest.not_certified for one in (done, later)} == {before.not_certified}
+    assert redecide(tripped, day).manifest.rows_flagged == again.rows_flagged
+    assert tables(tripped, day) == tables(whole, day)
+    assert score(tripped, day).status == "unchanged"
 
 
 def test_a_night_that_is_not_scored_says_how_to_score_it(project: Any, night: date) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.report import certification_text, flags_table, night_line, night_markdown, reason_text
+from flows.breaker import SHIFTED
+from flows.report import (
+    certification_text,
+    flags_table,
+    night_line,
+    night_markdown,
+    reason_text,
+    selection_text,
+)
 
 REPORT: dict[str, Any] = {
     "pipeline": "orders",
@@ -27,7 +35,10 @@ REPORT: dict[str, Any] = {
         "contamination_limit": 0.000948,
         "confirmed_left_out": 0,
     },
-    "files": [{"path": "a|b.parquet", "reason": "no\nParquet"}, {"path": "c.parquet", "reason": None}],
+    "files": [
+        {"path": "a|b.parquet", "reason": "no\nParquet", "warnings": []},
+        {"path": "c.parquet", "reason": None, "warnings": []},
+    ],
 }
 FLAG = {
     "vw_severity": 31.27,
@@ -77,6 +88,22 @@ def test_nights_from_before_there_were_certificates_are_just_not_certified() -> 
     assert certification_text({"certified": False, "not_certified": None, "calibration": {}}) == (
         "Not certified."
     )
+
+
+def test_how_much_of_a_night_is_noise_is_said_unless_it_has_shifted() -> None:
+    """What a shifted night's flags are is unknown: in the incident, and when all of them are asked for."""
+    night = REPORT | {"selection": {"selected": 900, "left_out": 0, "noise_expected": 12.0}}
+    incident: dict[str, Any] = {
+        "incident": {"sentence": "900 of 1,200 rows are odd"},
+        "not_certified": SHIFTED,
+    }
+    tripped = [night | incident, night | incident | {"incident": None}]
+
+    assert selection_text(night) == "About 12 of the 1 flags are expected to be noise."
+    for report in tripped:
+        assert selection_text(report) == "Flagged are 1 of the 900 rows that the policy selects."
+        assert "noise" not in night_markdown(report, [])
+        assert certification_text(report).startswith("Not certified: most of the night is odd: ")
 
 
 def test_a_night_in_one_line_says_how_long_it_took_or_that_it_was_done() -> None:

@@ -68,6 +68,30 @@ def _lines_until_up(stack: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
+def _listening(pids: set[int]) -> list[tuple[str, int]]:
+    """Return address and port of every listening socket of these processes."""
+    sockets = {
+        str(one.readlink()) for pid in pids for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()
+    }
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    ours = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    return [(address, int(port, 16)) for address, port in ours]
+
+
+def _refused(port: int, method: str = "GET", **headers: str) -> bool:
+    """Return whether a server refuses a request, at whatever path, and gives no page leave to read it.
+
+    The channel between the scheduler and its runs hangs up on whoever does not know its token.
+    """
+    for path in ("/", "/health", "/api/health", "/api/2.0/mlflow/experiments/search", "/graphql"):
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers)
+            if answer.status_code != 403 or "access-control-allow-origin" in answer.headers:
+                return False
+    return True
+
+
 @pytest.fixture
 def taken_ports() -> Iterator[None]:
     """Hold the ports where people expect the pages, unless somebody holds them already."""
@@ -82,8 +106,12 @@ def taken_ports() -> Iterator[None]:
 
 @pytest.mark.usefixtures("taken_ports")
 def test_the_stack_runs_until_ctrl_c_and_leaves_no_process(
-    project: Path, stack: subprocess.Popen[str], marked: Marked
+    project: Path,
+    connections: Callable[[], tuple[int, list[str]]],
+    stack: subprocess.Popen[str],
+    marked: Marked,
 ) -> None:
+    """It listens on the loopback alone, answers no foreign page, and calls nobody outside."""
     lines = _lines_until_up(stack)
     addresses = dict(line.split() for line in lines if "http" in line)
 
@@ -96,13 +124,26 @@ def test_the_stack_runs_until_ctrl_c_and_leaves_no_process(
     ]
     assert [httpx.get(url).status_code for url in deployments] == [200, 200]
     assert "MLflow" in httpx.get(addresses["MLflow"]).text
+    assert httpx.get(addresses["Review"]).status_code == 200
     assert running(project) == f"{addresses['Prefect']}/api"
     with pytest.raises(ServerError, match=r"^the stack of .* is up already, at http://127.0.0.1:"):
         up(project, [load_pipeline(project / "orders.yml")], print)
 
+    listening = _listening({pid for pid in marked() if pid != os.getpid()})
+    assert {address for address, _ in listening} == {"0100007F"}
+    for port in {port for _, port in listening}:
+        assert _refused(port, host="evil.example")
+        assert _refused(port, host=f"10.evil.example:{port}")
+        assert _refused(port, origin="http://evil.example")
+        assert _refused(port, "POST", origin="http://evil.example")
+        assert _refused(port, "OPTIONS", origin="http://evil.example")
+
     stack.send_signal(signal.SIGINT)
     rest, errors = stack.communicate(timeout=60)
 
+    calls, outside = connections()
+    assert calls > 10
+    assert outside == []
     assert (stack.returncode, rest, errors) == (0, "Stopped.\n", "")
     assert marked() == {}
     assert running(project) is None
@@ -134,7 +175,7 @@ def test_a_part_that_dies_ends_the_stack_and_is_named(stack: subprocess.Popen[st
 def test_the_stack_stops_on_sigterm_while_it_starts(
     stack: subprocess.Popen[str], marked: Marked, until: Until
 ) -> None:
-    until(lambda: any("prefect server start" in command for command in marked().values()), 30)
+    until(lambda: any("flows.prefect_page" in command for command in marked().values()), 30)
     stack.send_signal(signal.SIGTERM)
     rest, errors = stack.communicate(timeout=60)
 

@@ -349,3 +349,16 @@ def test_stages_of_killed_runs_are_swept(tmp_path: Path) -> None:
     with LocalStore(tmp_path).stage():
         assert not stale.exists()
         assert fresh.exists()
+
+
+def test_a_stage_in_use_stays_though_the_clock_jumps(tmp_path: Path) -> None:
+    """One that looks old, and that nobody holds, is removed by the next."""
+    store = LocalStore(tmp_path)
+    left = tmp_path / ".staging" / "left"
+    left.mkdir(parents=True)
+    with store.stage() as held:
+        for folder in (held, left):
+            os.utime(folder, (0, 0))
+        with store.stage():
+            assert held.is_dir()
+            assert not left.exists()

@@ -107,3 +107,25 @@ def test_a_training_leaves_confirmed_rows_out(tmp_path: Path) -> None:
     assert rows.confirmed == 2
     assert rows.fit["id"].to_pylist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert rows.held_out["id"].to_pylist() == [10, 11, 12, 13, 14, 16, 17, 18, 19]
+
+
+def test_a_training_knows_which_rows_are_expected(tmp_path: Path) -> None:
+    """Of those to fit on; a later verdict counts, and what was withdrawn does not."""
+    (tmp_path / "orders.yml").write_text(
+        "{version: 1, name: orders, source: {path: landing, partition: dt}, output: results, "
+        "columns: {key: [id]}, training: {window: 2d, calibration: 1d}}"
+    )
+    (tmp_path / "mlflow.yml").write_text("experiment: tests\n")
+    for i, day in enumerate((FIRST, SECOND)):
+        (tmp_path / f"landing/dt={day}").mkdir(parents=True)
+        rows: dict[str, Any] = {"id": np.arange(10) + 10 * i, "x": np.arange(10.0)}
+        pq.write_table(pa.table(rows), tmp_path / f"landing/dt={day}/a.parquet")
+    say(tmp_path / "results", FIRST, 8, ("a", '{"id": 3}', "anomaly"), ("b", '{"id": 4}', "expected"))
+    say(tmp_path / "results", FIRST, 9, ("a", '{"id": 3}', "expected"), ("b", '{"id": 4}', "investigating"))
+    say(tmp_path / "results", FIRST, 10, ("c", '{"id": 0}', "anomaly"), ("d", '{"id": 9}', "expected"))
+
+    rows_drawn = draw_rows(load_pipeline(tmp_path / "orders.yml"), SECOND)
+
+    assert rows_drawn.normal is not None
+    assert rows_drawn.fit["id"].filter(pa.array(rows_drawn.normal)).to_pylist() == [3, 9]
+    assert (rows_drawn.confirmed, rows_drawn.expected) == (1, 2)

@@ -92,3 +92,15 @@ def test_trimmed_members_vote_with_variance_one(contaminated: pa.Table) -> None:
 
     assert (variances[4:] == 0).all()
     assert (variances[:4] != 0).all()
+
+
+def test_rows_known_to_be_normal_are_never_set_aside(contaminated: pa.Table) -> None:
+    """However odd they look; anything but a mask of the rows is refused."""
+    far = np.arange(contaminated.num_rows) >= 1500
+    detector = VAEDetector(random_state=0, max_steps=300).fit(contaminated, normal=far)
+
+    assert not (detector.set_aside_ >= 1500).any()
+    with pytest.raises(
+        ValueError, match="normal must be booleans, one for each of 1600 rows, however it is int64"
+    ):
+        VAEDetector().fit(contaminated, normal=far.astype(np.int64))

@@ -1,0 +1,96 @@
+"""The verb that prints what a night has found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.console import AsJson, PipelineFile, app, pipeline_of, print_flags, print_json
+from flows.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flows.config import Pipeline
+    from flows.manifest import Manifest
+    from review.triaging import Triage
+
+__all__ = ["flags"]
+
+
+@app.command(epilog="vaewatch flags --date 2013-07-06 --rows 20")
+def flags(
+    date: Annotated[str, typer.Option(help="The night to show, YYYY-MM-DD.")],
+    pipeline: PipelineFile = None,
+    rows: Annotated[int, typer.Option(min=1, help="Show at most so many rows.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Print the flagged rows of a night with their families, in the order learned from verdicts."""
+    from flows.context import parse_date
+    from flows.manifest import read_manifest
+    from flows.report import top_flags
+    from flows.storage import Store
+    from review.triaging import read_triage
+
+    loaded = pipeline_of(pipeline)
+    day, store = parse_date(date), Store.of(loaded.output_path)
+    manifest = read_manifest(store, day)
+    if manifest is None:
+        raise ConfigError(
+            f"a scored night was required, however {day} is not scored: vaewatch score --date {day}"
+        )
+    triage = read_triage(store, day)
+    if triage is None:
+        found = top_flags(loaded, day, rows)
+    else:
+        found = _ordered(top_flags(loaded, day), triage, f"{loaded.prefix}row_id")
+    if as_json:
+        print_json(found[:rows])
+    else:
+        _say(loaded, manifest, found, triage, rows)
+
+
+def _ordered(found: list[dict[str, Any]], triage: Triage, row_id: str) -> list[dict[str, Any]]:
+    """Flags with what triage says of each, those first that it has first; hidden ones last."""
+    said = {one["row_id"]: one for one in triage.rows.drop_columns(["row_key"]).to_pylist()}
+    names = [name for name in triage.rows.schema.names if name not in ("row_id", "row_key")]
+    rows = [{**row, **{name: said.get(row[row_id], {}).get(name) for name in names}} for row in found]
+    return sorted(rows, key=lambda row: (row["hidden_by"] is not None, row["learned_rank"] or len(rows)))
+
+
+def _say(
+    pipeline: Pipeline, manifest: Manifest, found: list[dict[str, Any]], triage: Triage | None, rows: int
+) -> None:
+    from flows.report import flags_table
+
+    shown = [row for row in found if row.get("hidden_by") is None]
+    for row, line in zip(shown[:rows], flags_table(shown[:rows], pipeline.prefix), strict=True):
+        print_flags([line])
+        if triage is not None:
+            typer.echo(f"        {_place(row)}")
+    if triage is None:
+        return
+    if len(shown) < len(found):
+        typer.echo(f"{len(found) - len(shown):,} more are hidden by rules.")
+    typer.echo(triage.about.said)
+    _say_precision(pipeline, manifest, triage)
+
+
+def _place(row: dict[str, Any]) -> str:
+    raw, learned = row["raw_rank"], row["learned_rank"]
+    rank = f"rank {learned}" if raw == learned else f"rank {learned}, by score {raw}"
+    return f"{rank}; {row['family_name']} ({row['family_id']})"
+
+
+def _say_precision(pipeline: Pipeline, manifest: Manifest, triage: Triage) -> None:
+    """What the verdicts say of the night's flags, where there are any."""
+    from flows.storage import Store
+    from flows.verdicts import settled_rows
+    from review.precision import night_precision
+
+    settled = settled_rows(Store.of(pipeline.output_path), manifest.date)
+    night = night_precision(manifest, triage.rows, settled)
+    if night.raw.settled or night.learned.settled:
+        typer.echo(
+            f"Confirmed among the settled ones of the first {night.budget:,}: {night.learned} in this order, "
+            f"{night.raw} by score."
+        )

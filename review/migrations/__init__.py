@@ -1,0 +1,1 @@
+"""Steps from one state of the database of verdicts to the next, run by Alembic."""

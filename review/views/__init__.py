@@ -1,0 +1,1 @@
+"""The pages, a subject each; `review.app` puts them together."""
