@@ -385,7 +385,7 @@ class Review(_Section):
     viewers: Names = ()
     """Names that may look; sensitive columns are masked for them."""
     oidc: bool = False
-    """Names are e-mail addresses of a login by OpenID Connect; VAEWATCH_OIDC_… in the environment set it up."""
+    """Names are e-mail addresses of a login by OpenID Connect, set up by VAEWATCH_OIDC_… variables."""
     proxy: Proxy | None = None
     """Names come from a reverse proxy."""
 
