@@ -101,7 +101,11 @@ class RegistryAwayError(RegistryError):
 
 
 class ServerError(VaewatchError):
-    """Prefect's server cannot be reached or started."""
+    """Prefect's server cannot be reached or started; the end of its log may follow, a line each, indented."""
+
+    def __str__(self) -> str:
+        first, *log = Exception.__str__(self).split("\n")
+        return "\n    ".join([legible(first), *map(legible, log)])
 
 
 class TimeLimitError(VaewatchError):

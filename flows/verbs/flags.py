@@ -38,6 +38,11 @@ def flags(
         raise ConfigError(
             f"a scored night was required, however {day} is not scored: vaewatch score --date {day}"
         )
+    if "flags" in manifest.pruned:
+        raise ConfigError(
+            f"the flags of {day} were required, however `vaewatch prune` removed them at "
+            f"{manifest.pruned['flags']}; its manifest still counts them: {manifest.rows_flagged:,}"
+        )
     triage = read_triage(store, day)
     if triage is None:
         found = top_flags(loaded, day, rows)

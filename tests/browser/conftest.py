@@ -34,9 +34,12 @@ decision: {budget: 20}
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start the distribution's Chromium once for all tests."""
+    """Start the distribution's Chromium once for the tests of a file.
+
+    No longer: its event loop runs in this thread meanwhile, and whoever asks for one gets another answer.
+    """
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert found is not None, "the tests of the page need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:

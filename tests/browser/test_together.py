@@ -48,7 +48,8 @@ def test_two_people_never_overwrite_each_other_silently(
         ann.page.get_by_text("all 250 rows found").click()
         ann.wait()
         ann.page.get_by_role("button", name="✓ expected").click()
-        ann.page.locator(".st-key-summary").get_by_text("0", exact=True).first.wait_for()
+        still_open = ann.page.get_by_test_id("stMetric").filter(has_text="Open")
+        still_open.get_by_text("0", exact=True).wait_for()
 
         shutil.rmtree(pipeline.output_path)
         ben.visit(f"night?date={DAY}")

@@ -419,7 +419,7 @@ def test_a_night_waits_for_mlflow_and_fails_untouched_when_it_stays_away(
     with dead_server(lambda call: settings.write_text(here) if call == 2 else None) as address:
         settings.write_text(f"{here}tracking_uri: {address}\n")
         assert score_flow(str(pipeline.file), str(DAYS[0]))["status"] == "unchanged"
-    assert tables(pipeline) == before
+    assert {file: said for file, said in tables(pipeline).items() if "triage" not in file.parts} == before
 
 
 def tables(pipeline: Pipeline) -> dict[Path, bytes]:

@@ -41,12 +41,14 @@ def test_what_a_child_says_is_in_its_log(tmp_path: Path) -> None:
 def test_a_child_that_ends_by_itself_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     program = "print(*range(100), sep='\\n'); raise SystemExit(7)"
     with (
-        pytest.raises(ServerError, match=r"counter ended with exit code 7.*log:\n88\n89\n") as failure,
+        pytest.raises(
+            ServerError, match=r"counter ended with exit code 7.*log:\n    88\n    89\n"
+        ) as failure,
         child("counter", [sys.executable, "-c", program], log=tmp_path / "log", env=os.environ) as counter,
     ):
         counter.wait_for(NOBODY)
 
-    assert str(failure.value).endswith("\n99")
+    assert str(failure.value).endswith("\n    99")
 
 
 def test_a_server_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
