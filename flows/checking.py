@@ -17,7 +17,7 @@ from flows.tables import InputFile, open_table
 
 __all__ = ["check_files"]
 
-SAMPLE_BYTES = 16 * 1024 * 1024  # pandas and Great Expectations take many times this
+SAMPLE_BYTES = 8 * 1024 * 1024  # pandas and Great Expectations take many times this
 
 
 def check_files(pipeline: Pipeline, day: date, files: list[InputFile], expected: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from flows.errors import InputError, SchemaError
 from flows.sniff import OPEN_IT, check_magic, check_single, is_encrypted
 from flows.storage import raise_if_away
 
-__all__ = ["BATCH_ROWS", "RowGroup", "TableReader", "decoded"]
+__all__ = ["BATCH_ROWS", "RowGroup", "TableReader", "decoded", "is_repeated_text"]
 
 BATCH_ROWS = 131_072
 _BATCH_BYTES = 64 * 1024 * 1024  # decoded size of a batch, give or take one row
@@ -367,7 +367,7 @@ def _repeats(first: pa.DictionaryArray, max_rows: int) -> bool:
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Cut a batch so that the text of each piece, decoded, stays near the budget."""
-    texts = [column for column in batch.columns if _is_repeated_text(column.type)]
+    texts = [column for column in batch.columns if is_repeated_text(column.type)]
     if sum(map(_longest, texts)) * batch.num_rows <= _BATCH_BYTES:
         yield batch
         return
@@ -383,7 +383,8 @@ def _longest(column: pa.DictionaryArray) -> int:
     return int(pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
 
 
-def _is_repeated_text(kind: pa.DataType) -> bool:
+def is_repeated_text(kind: pa.DataType) -> bool:
+    """Tell whether a column is of texts, each stored once."""
     return bool(pa.types.is_dictionary(kind) and kind.value_type in _TEXT)
 
 

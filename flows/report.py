@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "certification_text",
     "epochs_text",
+    "flagged_ids",
+    "flags_of",
     "flags_table",
     "night_line",
     "night_markdown",
@@ -81,18 +84,41 @@ def remarks_of(file: dict[str, Any]) -> list[str]:
 
 
 def top_flags(pipeline: Pipeline, day: date | str, rows: int | None = None) -> list[dict[str, Any]]:
-    """The flags of a night, most anomalous first, at most ``rows`` of them."""
+    """The flags of a night, most anomalous first, at most ``rows`` of them; no others are kept in memory."""
+    return flags_of(pipeline, day, flagged_ids(pipeline, day)[:rows])
+
+
+def flagged_ids(pipeline: Pipeline, day: date | str) -> list[str]:
+    """The ``row_id`` of each flag of a night, most anomalous first."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     store, key = Store.of(pipeline.output_path), f"flags/dt={day}/part-0.parquet"
     if not store.exists(key):
         return []
+    score, row_id = (f"{pipeline.prefix}{name}" for name in ("anomaly_score", "row_id"))
     with store.open_input(key) as source:
-        table = pq.ParquetFile(source).read()
-    score = pipeline.prefix + "anomaly_score"
+        table = pq.ParquetFile(source).read(columns=[score, row_id])
     order = pc.sort_indices(table, sort_keys=[(score, "descending")])
-    return plain_rows(table.take(order[:rows]))
+    found: list[str] = table[row_id].take(order).to_pylist()
+    return found
+
+
+def flags_of(pipeline: Pipeline, day: date | str, row_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Those flags of a night, in this order; ids that the night does not have are left out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from flows.tables import open_table
+
+    if not row_ids:
+        return []
+    wanted, name = pa.array(row_ids, pa.string()), f"{pipeline.prefix}row_id"
+    key = f"flags/dt={day}/part-0.parquet"
+    with open_table(Store.of(pipeline.output_path).uri(key)) as reader:
+        few = (one.filter(pc.is_in(one.column(name), value_set=wanted)) for one in reader.batches())
+        found = {row[name]: row for batch in few for row in plain_rows(batch)}
+    return [found[one] for one in row_ids if one in found]
 
 
 def reason_text(row: dict[str, Any], i: int, prefix: str = "") -> str:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from flows.casts import common_schema, plan_casts
 from flows.errors import NoDataError, SchemaError
+from flows.reader import is_repeated_text
 from flows.tables import InputFile, open_table
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["sample"]
+
+PART_BYTES = 8 * 1024 * 1024  # of rows that are picked and cast at once
 
 
 def sample(
@@ -46,7 +49,7 @@ def sample(
     fitting
         Leave out rows that hold a value which does not fit its wanted type, in place of an error.
     max_bytes
-        Thin the rows evenly until they take no more than this; one row a batch may be left.
+        Thin the rows evenly until they take no more than this; one row is left in any case.
 
     Returns
     -------
@@ -78,19 +81,41 @@ def sample(
 
 
 def _thinned(batches: Iterator[pa.RecordBatch], max_bytes: int) -> list[pa.RecordBatch]:
-    """Keep every row, or every second, fourth, … of all batches, so many as fit."""
+    """Keep every row, or every second, fourth, … of all batches, so many as fit; one row at least."""
     kept: list[pa.RecordBatch] = []
     step = 1
+    seen = 0
     for batch in batches:
-        kept.append(_every(batch, step))
-        while sum(one.nbytes for one in kept) > max_bytes and any(one.num_rows > 1 for one in kept):
+        kept.extend(_every([batch], step, seen))
+        seen += batch.num_rows
+        while sum(one.nbytes for one in kept) > max_bytes and sum(one.num_rows for one in kept) > 1:
             step *= 2
-            kept = [_every(one, 2) for one in kept]
+            kept = list(_every(kept, 2))
     return kept
 
 
-def _every(batch: pa.RecordBatch, step: int) -> pa.RecordBatch:
-    return batch if step == 1 else batch.take(pa.array(range(0, batch.num_rows, step), pa.int64()))
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Slices of a batch of about `PART_BYTES`: picking and casting copies them, one at a time."""
+    size = max(1, PART_BYTES * batch.num_rows // max(_full_size(batch), 1))
+    return (batch.slice(first, size) for first in range(0, batch.num_rows, size))
+
+
+def _full_size(batch: pa.RecordBatch) -> int:
+    """Bytes of a batch with the texts of dictionaries written out in each row."""
+    texts = [column for column in batch.columns if is_repeated_text(column.type)]
+    lengths = (pc.binary_length(column.dictionary).take(column.indices) for column in texts)
+    return int(batch.nbytes) + sum(int(pc.sum(one).as_py() or 0) for one in lengths)
+
+
+def _every(batches: Sequence[pa.RecordBatch], step: int, first: int = 0) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of batches, numbered from ``first`` on, whose number is a multiple of ``step``."""
+    for batch in batches:
+        rows = range(-first % step, batch.num_rows, step)
+        if len(rows) == batch.num_rows:
+            yield batch
+        elif rows:
+            yield batch.take(pa.array(rows, pa.int64()))
+        first += batch.num_rows
 
 
 def _shape(file: InputFile | str | Path) -> tuple[int, pa.Schema]:
@@ -131,7 +156,7 @@ def _taken(
             plan = plan_casts(wanted, reader.schema, optional=wanted.names)
             present = [name for name in wanted.names if name not in plan.missing]
             first = 0
-            for batch in reader.batches(present):
+            for batch in (part for whole in reader.batches(present) for part in _parts(whole)):
                 rows = batch.take(pa.array(_within(picked, first, batch.num_rows)))
                 yield plan.apply(rows.filter(pc.invert(plan.misfits(rows))) if fitting else rows)
                 first += batch.num_rows

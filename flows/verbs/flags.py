@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,8 @@ from flows.console import AsJson, PipelineFile, app, pipeline_of, print_flags, p
 from flows.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flows.config import Pipeline
     from flows.manifest import Manifest
     from review.triaging import Triage
@@ -27,7 +30,7 @@ def flags(
     """Print the flagged rows of a night with their families, in the order learned from verdicts."""
     from flows.context import parse_date
     from flows.manifest import read_manifest
-    from flows.report import top_flags
+    from flows.report import flagged_ids, flags_of, top_flags
     from flows.storage import Store
     from review.triaging import read_triage
 
@@ -47,35 +50,46 @@ def flags(
     if triage is None:
         found = top_flags(loaded, day, rows)
     else:
-        found = _ordered(top_flags(loaded, day), triage, f"{loaded.prefix}row_id")
+        said = _said(triage)
+        first = _ordered(flagged_ids(loaded, day), said)[:rows]
+        found = [row | said[row[f"{loaded.prefix}row_id"]] for row in flags_of(loaded, day, first)]
     if as_json:
-        print_json(found[:rows])
+        print_json(found)
     else:
-        _say(loaded, manifest, found, triage, rows)
+        _say(loaded, manifest, found, triage)
 
 
-def _ordered(found: list[dict[str, Any]], triage: Triage, row_id: str) -> list[dict[str, Any]]:
-    """Flags with what triage says of each, those first that it has first; hidden ones last."""
-    said = {one["row_id"]: one for one in triage.rows.drop_columns(["row_key"]).to_pylist()}
+def _said(triage: Triage) -> defaultdict[str, dict[str, Any]]:
+    """What triage says of each row; of one that it does not know, nothing."""
     names = [name for name in triage.rows.schema.names if name not in ("row_id", "row_key")]
-    rows = [{**row, **{name: said.get(row[row_id], {}).get(name) for name in names}} for row in found]
-    return sorted(rows, key=lambda row: (row["hidden_by"] is not None, row["learned_rank"] or len(rows)))
+    columns = (triage.rows[name].to_pylist() for name in names)
+    rows = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+    known = zip(triage.rows["row_id"].to_pylist(), rows, strict=True)
+    return defaultdict(lambda: dict.fromkeys(names), known)
 
 
-def _say(
-    pipeline: Pipeline, manifest: Manifest, found: list[dict[str, Any]], triage: Triage | None, rows: int
-) -> None:
+def _ordered(row_ids: list[str], said: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Those rows first that triage has first; hidden ones last."""
+    last = len(row_ids)
+    return sorted(
+        row_ids,
+        key=lambda one: (said[one]["hidden_by"] is not None, said[one]["learned_rank"] or last),
+    )
+
+
+def _say(pipeline: Pipeline, manifest: Manifest, found: list[dict[str, Any]], triage: Triage | None) -> None:
     from flows.report import flags_table
 
     shown = [row for row in found if row.get("hidden_by") is None]
-    for row, line in zip(shown[:rows], flags_table(shown[:rows], pipeline.prefix), strict=True):
+    for row, line in zip(shown, flags_table(shown, pipeline.prefix), strict=True):
         print_flags([line])
         if triage is not None:
             typer.echo(f"        {_place(row)}")
     if triage is None:
         return
-    if len(shown) < len(found):
-        typer.echo(f"{len(found) - len(shown):,} more are hidden by rules.")
+    hidden = len(triage.rows) - triage.rows["hidden_by"].null_count
+    if hidden:
+        typer.echo(f"{hidden:,} more are hidden by rules.")
     typer.echo(triage.about.said)
     _say_precision(pipeline, manifest, triage)
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.casts import CastPlan
 from flows.errors import InputError, NoDataError, SchemaError
-from flows.sampling import sample
+from flows.sampling import PART_BYTES, sample
 
 
 @pytest.fixture
@@ -110,3 +111,35 @@ def test_no_files_are_an_error() -> None:
 def test_empty_files_have_an_empty_sample(files: list[Path]) -> None:
     """With the columns of the file."""
     assert sample([files[1]], 10, seed=0).to_pydict() == {"row": [], "text": []}
+
+
+def test_what_is_thinned_is_even_and_one_row_is_left_however_large_rows_are(tmp_path: Path) -> None:
+    """Every fourth row of all where that fits; of rows that none fits, one in all and not one a part."""
+    path = tmp_path / "large.parquet"
+    pq.write_table(pa.table({"row": range(64), "text": [f"{i:03}" + "x" * 300_000 for i in range(64)]}), path)
+
+    rows = sample([path], 64, seed=0, max_bytes=16 * 300_100)["row"].to_pylist()
+    assert rows == list(range(0, 64, 4))
+    assert sample([path], 64, seed=0, max_bytes=1)["row"].to_pylist() == [0]
+
+
+def test_texts_that_repeat_are_written_out_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of kilobytes holds gigabytes of text: no more than a part of it is cast at once."""
+    path, largest = tmp_path / "bomb.parquet", [0]
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), pa.array(["x" * 100_000]))
+    pq.write_table(pa.table({"text": text}), path)
+    cast = CastPlan.apply
+
+    def watched(plan: CastPlan, batch: pa.RecordBatch) -> pa.RecordBatch:
+        done = cast(plan, batch)
+        largest[0] = max(largest[0], done.nbytes)
+        return done
+
+    monkeypatch.setattr(CastPlan, "apply", watched)
+    wanted = pa.schema([("text", pa.string())])
+    few = sample([path], 2_000, seed=0, schema=wanted, max_bytes=4_000_000)
+    assert few.nbytes <= 4_000_000 < 200_000_000
+    assert 30 <= few.num_rows <= 40
+    assert PART_BYTES / 2 < largest[0] <= PART_BYTES * 1.1
