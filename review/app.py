@@ -49,8 +49,9 @@ def _visitor(settings: Settings) -> User:
 
 
 def _outside(error: AccessError, settings: Settings) -> None:
-    """What those see who are not let in."""
-    st.navigation([st.Page(lambda: None, title="vaewatch review")], position="hidden")
+    """What those see who are not let in, whatever page a link that they were sent asks for."""
+    doors = [st.Page(_nothing, title="vaewatch review", url_path=path) for path in PATHS]
+    st.navigation([st.Page(_nothing, title="vaewatch review", default=True), *doors], position="hidden")
     st.title("vaewatch review", anchor=False)
     st.error(f"You are not let in: {error}.")
     if settings.oidc:
@@ -58,6 +59,13 @@ def _outside(error: AccessError, settings: Settings) -> None:
             st.button("Log in as somebody else", on_click=st.logout)
         else:
             st.button("Log in", on_click=st.login, type="primary")
+
+
+PATHS = ("night", "row", "quarantine", "rules", "model")
+
+
+def _nothing() -> None:
+    """Draw nothing: what is to be seen is on each page."""
 
 
 def _pages() -> list[st.Page]:
