@@ -161,7 +161,8 @@ class RemoteStore(Store):
         with _answers("read", self.uri(key)):
             try:
                 got = _obstore().get(self._writing(), self._object(key))
-                return Versioned(bytes(got.bytes()), _version(got.meta))
+                version = _version(got.meta)  # before its bytes: with them the answer is used up
+                return Versioned(bytes(got.bytes()), version)
             except FileNotFoundError:
                 return None
 

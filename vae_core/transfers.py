@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from vae_core.encoding import EncodedBatch
 from vae_core.slabs import BLOCK
@@ -21,7 +20,12 @@ def padded(rows: EncodedBatch, size: int) -> Iterator[tuple[EncodedBatch, int]]:
     """Blocks of ``size`` rows, at least one, zeros behind the last row, and how many of its rows are real."""
     for start in range(0, max(len(rows), 1), size):
         block = rows.take(slice(start, start + size))
-        yield block.each(partial(pad, pad=(0, 0, 0, size - len(block)))), len(block)
+        yield block.each(partial(_longer, rows=size)), len(block)
+
+
+def _longer(part: Tensor, rows: int) -> Tensor:
+    """A tensor with zeros behind its last row; parts without columns, too."""
+    return torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
 
 
 def device_blocks(rows: EncodedBatch, device: torch.device) -> Iterator[tuple[EncodedBatch, int]]:
