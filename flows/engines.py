@@ -142,7 +142,8 @@ def _dask() -> Any:
         import prefect_dask  # noqa: F401  # its absence is what this is to tell
     except ImportError as error:
         raise ConfigError(
-            "engine: dask requires prefect-dask, however it is not installed; run pip install vaewatch[dask]"
+            f"engine: dask requires prefect-dask, however it cannot be imported ({error}); "
+            "run pip install --upgrade 'vaewatch[dask]'"
         ) from error
     return dask
 
