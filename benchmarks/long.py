@@ -340,9 +340,9 @@ def _page(grids: dict[str, Grid], figures: dict[str, Any], given: argparse.Names
         markdown(grids["prune"]),
         "## How",
         f"`{line}` wrote this page. The model is small (2 members, 2 epochs): how well it finds is measured "
-        "elsewhere. It is not trained anew: from June on its time stamps are out of support, so that each night "
-        "is one incident of the breaker with all of its rows flagged; that is the step in CPU seconds and in the "
-        f"sizes of flags.\n\n{machine()}; {named}.",
+        "elsewhere. It is not trained anew: from June on its time stamps are out of support, so that each "
+        "night is one incident of the breaker with all of its rows flagged; that is the step in CPU seconds "
+        f"and in the sizes of flags.\n\n{machine()}; {named}.",
     ]
     return "\n\n".join(parts) + "\n"
 
