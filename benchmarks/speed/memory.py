@@ -68,10 +68,12 @@ def main() -> None:
 
 def _scored(given: argparse.Namespace) -> dict[str, float]:
     from benchmarks.speed.ours import NO_RULES, Ours
+    from flows.engines import Threads
     from flows.stopwatch import cpu_seconds, peak_memory
     from vae_core import VAEDetector
 
-    ours = Ours(VAEDetector.load(given.model), given.scratch, NO_RULES, given.workers)
+    engine = Threads(given.workers)
+    ours = Ours(VAEDetector.load(given.model), given.scratch, NO_RULES, engine=engine)
     rows = ours(*(file for _ in range(given.times) for file in given.files))
     return {"rows": rows, "bytes": peak_memory(), "seconds": cpu_seconds()}
 
