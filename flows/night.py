@@ -27,7 +27,7 @@ from flows.engines import Engine, engine_of
 from flows.errors import InputError, SchemaError, legible
 from flows.flagging import CONTRIBUTIONS, UNLIKE_SHARES, Stamp, expected_schema
 from flows.manifest import Manifest, ManifestInput, ManifestModel, ManifestOutput
-from flows.remarks import remarks
+from flows.remarks import Glimpse, Overview, remarks
 from flows.results import staged_name
 from flows.shards import (
     SHARD_ROWS,
@@ -62,6 +62,7 @@ class FileAccount:
     plan: CastPlan | None = None
     schema: pa.Schema | None = None
     shards: list[tuple[Shard, ShardScores]] = field(default_factory=list)
+    seen: Overview = field(default_factory=Overview)
     blamed: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
 
@@ -189,7 +190,8 @@ class Night:
     def _account(self, shard: Shard, scores: ShardScores) -> None:
         account = self.accounts[shard.number]
         account.reason = account.reason or scores.reason
-        account.shards.append((shard, scores))
+        account.seen.add(scores.glimpse)
+        account.shards.append((shard, replace(scores, glimpse=Glimpse())))
         done = shard.groups[0].start + shard.rows
         progress.advance(f"scoring {self.day}", done, account.rows or done)
 
@@ -201,6 +203,7 @@ class Night:
             if account.reason is None:
                 for _, scores in account.shards:
                     self.decider.take(scores.tally)
+                account.warnings = self._remarks(account)
             else:
                 self._reject(i, account, account.reason)
         self.settled = max(self.settled, end)
@@ -217,6 +220,7 @@ class Night:
         named = legible(account.file.path)
         account.reason = reason if named in reason else f"{named}: {legible(reason)}"
         account.shards.clear()
+        account.seen = Overview()
         for path in self.stage.glob(f"*-{i}-*.parquet"):
             path.unlink()
 
@@ -227,7 +231,8 @@ class Night:
         self.incident = incident_of(self.pipeline, self.decider.odd, self.decider.rows)
         self._finish()
         self._write_flags()
-        self._remark()
+        for _, account in self._scored():
+            account.warnings += self._too_many(account)
         self._write_scores()
         self._write_quarantine()
         self._write_rejected()
@@ -276,19 +281,18 @@ class Night:
                     writer.write(batch)
         self.flagged = flags.rows
 
-    def _remark(self) -> None:
-        """Say what is odd about the files that are scored."""
+    def _remarks(self, account: FileAccount) -> list[str]:
+        """What is odd about a file that is scored; what was seen of it is not kept any longer."""
         learned, known = expected_schema(self.detector)[0], self.detector.schema_.arrow.names
-        for _, account in self._scored():
-            schema, plan = account.schema or learned, account.plan
-            account.warnings = remarks(
-                [scores.glimpse for _, scores in account.shards],
-                learned=learned,
-                new={one.name: one.type for one in schema if one.name not in known},
-                missing=() if plan is None else plan.missing,
-                reference=self.reference,
-            )
-            account.warnings += self._too_many(account)
+        schema, plan = account.schema or learned, account.plan
+        seen, account.seen = account.seen.glimpse(), Overview()
+        return remarks(
+            seen,
+            learned=learned,
+            new={one.name: one.type for one in schema if one.name not in known},
+            missing=() if plan is None else plan.missing,
+            reference=self.reference,
+        )
 
     def _too_many(self, account: FileAccount) -> list[str]:
         """Say that more rows of a file are odd than may be flagged of a night."""

@@ -19,16 +19,19 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from flows.errors import legible
+from flows.thinning import Thinned
 
 if TYPE_CHECKING:
     from flows.reference import Reference
     from vae_core.drift import ColumnDrift, ColumnProfile
 
-__all__ = ["Glance", "Glimpse", "remarks"]
+__all__ = ["Glance", "Glimpse", "Overview", "remarks"]
 
 SAMPLED = 10_000  # rows of a shard
 HELD = 20_000  # sampled rows of a file that are held to the training rows
+KEPT = 80_000  # of a file's shards, until all of them are read
 _BYTES = 16 * 1024 * 1024  # of a shard's sample
+_KEPT_BYTES = 32 * 1024 * 1024  # of a file's
 _FAR = 1_000.0  # times the whole range of the training rows: no drift, but a broken value
 _NAMED = 8  # columns or rules that a sentence names
 _LETTERS = 120  # of each
@@ -96,6 +99,26 @@ class Glance:
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
+class Overview:
+    """What was seen of a file: glimpses of its shards, taken in order, in memory that has a bound."""
+
+    def __init__(self) -> None:
+        self._sample = Thinned(_KEPT_BYTES, KEPT)
+        self._ends, self._nulls, self._broken = Ends(), Counter[str](), Counter[str]()
+
+    def add(self, seen: Glimpse) -> None:
+        """Take what was seen of the next shard; of many shards the samples are thinned, evenly."""
+        for batch in seen.sample:
+            self._sample.add(batch)
+        self._ends = _wider([self._ends, seen.ends])
+        self._nulls.update(seen.nulls)
+        self._broken.update(seen.broken)
+
+    def glimpse(self) -> Glimpse:
+        """What was seen."""
+        return Glimpse(tuple(self._sample.batches), self._ends, self._nulls, self._broken)
+
+
 def _width(column: pa.Array) -> float:
     """Bytes of a value of a column, decoded; of repeated text at most."""
     if pt.is_dictionary(column.type) and pt.is_string(column.type.value_type):
@@ -133,7 +156,7 @@ def _wider(found: Sequence[Ends]) -> Ends:
 
 
 def remarks(
-    glimpses: Sequence[Glimpse],
+    seen: Glimpse,
     *,
     learned: pa.Schema,
     new: Mapping[str, pa.DataType],
@@ -144,8 +167,8 @@ def remarks(
 
     Parameters
     ----------
-    glimpses
-        Of its shards.
+    seen
+        Of its rows.
     learned
         Columns and types of the model's table.
     new, missing
@@ -153,15 +176,14 @@ def remarks(
     reference
         What the model's training rows were like; None where that was not kept.
     """
-    said = [*_columns(new, missing), *_broken(glimpses)]
-    ends = _wider([one.ends for one in glimpses])
-    said += _beyond_years(ends, learned)
+    said = [*_columns(new, missing), *_broken(seen.broken)]
+    said += _beyond_years(seen.ends, learned)
     if reference is None:
         return [legible(one) for one in said]
     profiles = {one.name: one for one in reference.profile.columns}
-    said += _far(ends, profiles)
-    said += _suddenly_null(_counted([one.nulls for one in glimpses]), profiles)
-    return [legible(one) for one in (*said, *_moved(_table(glimpses, learned), reference))]
+    said += _far(seen.ends, profiles)
+    said += _suddenly_null(seen.nulls, profiles)
+    return [legible(one) for one in (*said, *_moved(_table(seen.sample, learned), reference))]
 
 
 def _columns(new: Mapping[str, pa.DataType], missing: Sequence[str]) -> Iterator[str]:
@@ -172,10 +194,9 @@ def _columns(new: Mapping[str, pa.DataType], missing: Sequence[str]) -> Iterator
         yield f"columns that no row has, and no score needs: {_listed(missing)}"
 
 
-def _broken(glimpses: Sequence[Glimpse]) -> Iterator[str]:
-    counts = _counted([one.broken for one in glimpses])
+def _broken(counts: Mapping[str, int]) -> Iterator[str]:
     if counts:
-        rules = [f"{rule} ({count:,})" for rule, count in counts.most_common()]
+        rules = [f"{rule} ({count:,})" for rule, count in Counter(counts).most_common()]
         yield f"rows in quarantine: {_listed(rules)}"
 
 
@@ -206,16 +227,9 @@ def _suddenly_null(nulls: Mapping[str, int], profiles: Mapping[str, ColumnProfil
             yield f"{name}: rows without a value ({count:,}), where none is usual"
 
 
-def _counted(found: Sequence[Mapping[str, int]]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for one in found:
-        counts.update(one)
-    return counts
-
-
-def _table(glimpses: Sequence[Glimpse], learned: pa.Schema) -> pa.Table:
+def _table(sample: Sequence[pa.RecordBatch], learned: pa.Schema) -> pa.Table:
     """The sampled rows of a file, evenly thinned."""
-    table = pa.Table.from_batches([batch for one in glimpses for batch in one.sample], learned)
+    table = pa.Table.from_batches(sample, learned)
     if table.num_rows <= HELD:
         return table
     return table.take(pa.array(np.linspace(0, table.num_rows - 1, HELD).astype(np.int64)))

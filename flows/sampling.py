@@ -14,6 +14,7 @@ from flows.casts import common_schema, plan_casts
 from flows.errors import NoDataError, SchemaError
 from flows.reader import is_repeated_text
 from flows.tables import InputFile, open_table
+from flows.thinning import Thinned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,16 +83,10 @@ def sample(
 
 def _thinned(batches: Iterator[pa.RecordBatch], max_bytes: int) -> list[pa.RecordBatch]:
     """Keep every row, or every second, fourth, … of all batches, so many as fit; one row at least."""
-    kept: list[pa.RecordBatch] = []
-    step = 1
-    seen = 0
+    kept = Thinned(max_bytes)
     for batch in batches:
-        kept.extend(_every([batch], step, seen))
-        seen += batch.num_rows
-        while sum(one.nbytes for one in kept) > max_bytes and sum(one.num_rows for one in kept) > 1:
-            step *= 2
-            kept = list(_every(kept, 2))
-    return kept
+        kept.add(batch)
+    return kept.batches
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -105,17 +100,6 @@ def _full_size(batch: pa.RecordBatch) -> int:
     texts = [column for column in batch.columns if is_repeated_text(column.type)]
     lengths = (pc.binary_length(column.dictionary).take(column.indices) for column in texts)
     return int(batch.nbytes) + sum(int(pc.sum(one).as_py() or 0) for one in lengths)
-
-
-def _every(batches: Sequence[pa.RecordBatch], step: int, first: int = 0) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of batches, numbered from ``first`` on, whose number is a multiple of ``step``."""
-    for batch in batches:
-        rows = range(-first % step, batch.num_rows, step)
-        if len(rows) == batch.num_rows:
-            yield batch
-        elif rows:
-            yield batch.take(pa.array(rows, pa.int64()))
-        first += batch.num_rows
 
 
 def _shape(file: InputFile | str | Path) -> tuple[int, pa.Schema]:

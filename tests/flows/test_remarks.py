@@ -6,7 +6,7 @@ import pytest
 
 from flows.cells import plain_rows
 from flows.reference import Reference
-from flows.remarks import Glance, remarks
+from flows.remarks import KEPT, Glance, Glimpse, Overview, remarks
 from vae_core.drift import TableProfile
 from vae_core.schema import TableSchema
 
@@ -33,7 +33,7 @@ def said(batch: pa.RecordBatch, reference: Reference | None) -> list[str]:
     glance = Glance(LEARNED, batch.num_rows, 0)
     for start in range(0, batch.num_rows, 700):
         glance.scored(batch.slice(start, 700))
-    return remarks([glance.glimpse()], learned=LEARNED, new={}, missing=(), reference=reference)
+    return remarks(glance.glimpse(), learned=LEARNED, new={}, missing=(), reference=reference)
 
 
 def test_ordinary_rows_are_not_remarked_on(reference: Reference) -> None:
@@ -65,7 +65,7 @@ def test_rules_new_and_missing_columns_are_named() -> None:
     glance.set_aside(pa.array(["qty must not be null", None, "qty must not be null"]))
 
     found = remarks(
-        [glance.glimpse()], learned=LEARNED, new={"a\nb": pa.int8()}, missing=["id"], reference=None
+        glance.glimpse(), learned=LEARNED, new={"a\nb": pa.int8()}, missing=["id"], reference=None
     )
 
     assert found == [
@@ -96,3 +96,17 @@ def test_values_that_python_has_none_for_come_as_text() -> None:
     assert str(2**63 - 1) in rows[0]["far"]
     assert rows[0]["lost"].startswith("1970-01-01")
     assert rows[2] == {"far": None, "lost": None}
+
+
+def test_what_is_kept_of_a_file_of_many_shards_has_a_bound_and_is_even() -> None:
+    """Of 64 shards as much is kept as of 16, of each the same number of rows; counts and ends are of all."""
+    overview, shards = Overview(), 64
+    for i in range(shards):
+        rows = pa.record_batch({"row": pa.array(range(i * 5_000, (i + 1) * 5_000), pa.int64())})
+        overview.add(Glimpse((rows,), {"row": (i, i + 1.0)}, {"row": 2}, {"a rule": 1}))
+    seen = overview.glimpse()
+
+    kept = pa.Table.from_batches(seen.sample)["row"].to_numpy()
+    assert KEPT / 2 < len(kept) <= KEPT < shards * 5_000
+    assert set(np.diff(kept)) == {4}
+    assert (seen.ends, seen.nulls, seen.broken) == ({"row": (0, 64.0)}, {"row": 128}, {"a rule": 64})
