@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,8 @@ from flows.errors import legible
 from flows.thinning import Thinned
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from flows.reference import Reference
     from vae_core.drift import ColumnDrift, ColumnProfile
 
@@ -71,7 +73,8 @@ class Glance:
 
     def scored(self, rows: pa.RecordBatch) -> None:
         """Take rows that are scored, in the model's columns; text may be coded."""
-        ends = {name: _ends(column) for name, column in zip(rows.schema.names, rows.columns, strict=True)}
+        columns = zip(rows.schema.names, rows.columns, strict=True)
+        ends = {name: _ends(column, self._ends.get(name)) for name, column in columns}
         self._ends = _wider([self._ends, {name: pair for name, pair in ends.items() if pair is not None}])
         self._nulls.update({name: rows.column(name).null_count for name in rows.schema.names})
         picked = self._picked(rows)
@@ -126,22 +129,36 @@ def _width(column: pa.Array) -> float:
     return 1.0 + float(column.nbytes) / max(len(column), 1)
 
 
-def _ends(column: pa.Array) -> tuple[float, float] | None:
-    """Least and greatest number, or tick of a moment; None of other columns, and where all is null."""
+def _ends(column: pa.Array, known: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Least and greatest number, or tick of a moment; None of other columns, and where all is null.
+
+    Ends that are known already are returned where none lies beyond them.
+    """
     kind = column.type
     if pt.is_timestamp(kind):
         column = column.view(pa.int64())
-    elif not (pt.is_integer(kind) or (pt.is_floating(kind) and kind.bit_width > 16) or pt.is_decimal(kind)):
+    elif pt.is_decimal(kind):
+        ends = pc.min_max(column)
+        return (float(ends["min"].as_py()), float(ends["max"].as_py())) if ends["min"].is_valid else None
+    elif not (pt.is_integer(kind) or (pt.is_floating(kind) and kind.bit_width > 16)):
         return None
-    if len(column) and not column.null_count and pt.is_primitive(kind):  # NumPy is four times as fast
-        values = column.to_numpy()
-        low, high = float(values.min()), float(values.max())
-        if low <= high:  # else there is a NaN, which Arrow passes over
-            return low, high
-    ends = pc.min_max(column)
-    if not ends["min"].is_valid:
+    if column.null_count == len(column):
         return None
-    return float(ends["min"].as_py()), float(ends["max"].as_py())
+    if column.null_count and known is not None and _within(_slots(column), known):
+        return known  # what stands where a value is missing may be anything, yet nothing is beyond
+    values = column.to_numpy(zero_copy_only=False)  # three times as fast as Arrow's min_max
+    low, high = float(np.fmin.reduce(values)), float(np.fmax.reduce(values))
+    return (low, high) if low <= high else None  # all are NaN
+
+
+def _slots(column: pa.Array) -> npt.NDArray[Any]:
+    """The numbers of a column as they lie in memory, those of missing values included."""
+    slots = np.frombuffer(column.buffers()[1], dtype=column.type.to_pandas_dtype())
+    return slots[column.offset : column.offset + len(column)]
+
+
+def _within(values: npt.NDArray[Any], ends: tuple[float, float]) -> bool:
+    return bool(ends[0] <= np.fmin.reduce(values) and np.fmax.reduce(values) <= ends[1])
 
 
 def _wider(found: Sequence[Ends]) -> Ends:

@@ -110,3 +110,30 @@ def test_what_is_kept_of_a_file_of_many_shards_has_a_bound_and_is_even() -> None
     assert KEPT / 2 < len(kept) <= KEPT < shards * 5_000
     assert set(np.diff(kept)) == {4}
     assert (seen.ends, seen.nulls, seen.broken) == ({"row": (0, 64.0)}, {"row": 128}, {"a rule": 64})
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.int64(), pa.uint8(), pa.timestamp("us")])
+def test_ends_are_those_of_the_values_whatever_stands_where_one_is_missing(kind: pa.DataType) -> None:
+    """Behind a missing value lies any number, here the greatest; another batch widens what is known."""
+    missing = np.array([i % 3 == 0 for i in range(300)])
+    numbers = np.arange(300) % 100 + 20
+    lying = pa.array(np.where(missing, 120, numbers), pa.int64()).cast(pa.int64())
+    column = pa.Array.from_buffers(
+        kind,
+        300,
+        [pa.array(~missing).buffers()[1], lying.cast(kind).buffers()[1]],
+    )
+    glance = Glance(pa.schema([("n", kind)]), 600, 0)
+    glance.scored(pa.record_batch([column.slice(100, 50)], ["n"]))
+    glance.scored(pa.record_batch([column], ["n"]))
+    glance.scored(pa.record_batch([pa.nulls(5, kind)], ["n"]))
+
+    assert glance.glimpse().ends == {"n": (20.0, 119.0)}
+
+
+def test_what_is_no_number_is_beyond_nothing() -> None:
+    glance = Glance(pa.schema([("n", pa.float64())]), 600, 0)
+    for values in ([np.nan, None], [np.nan, 3.0], [2.0, np.nan, None]):
+        glance.scored(pa.record_batch([pa.array(values, pa.float64(), from_pandas=False)], ["n"]))
+
+    assert glance.glimpse().ends == {"n": (2.0, 3.0)}
