@@ -83,7 +83,7 @@ def _flagged_before(before: Manifest, store: Store, row_id: str) -> set[str] | N
 
 
 def _flagged_now(flags: Path | None, row_id: str) -> set[str]:
-    return set() if flags is None else set(pq.read_table(flags, columns=[row_id])[row_id].to_pylist())
+    return set() if flags is None else set(pq.ParquetFile(flags).read([row_id])[row_id].to_pylist())
 
 
 def _ids(reader: TableReader, row_id: str) -> set[str]:

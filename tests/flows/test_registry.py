@@ -498,8 +498,8 @@ def test_the_served_model_scores_as_the_detector_does(
     own = VAEDetector.load(detector)
     scores = own.score_batch(table)
     pd.testing.assert_index_equal(answer.index, frame.index)
-    np.testing.assert_allclose(answer["anomaly_score"], scores.anomaly_score, rtol=1e-6)
-    np.testing.assert_allclose(answer["p_value"], scores.p_value, rtol=1e-6)
+    np.testing.assert_allclose(answer["anomaly_score"].to_numpy(), scores.anomaly_score, rtol=1e-6)
+    np.testing.assert_allclose(answer["p_value"].to_numpy(), scores.p_value, rtol=1e-6)
     assert list(answer["is_anomaly"]) == list(-scores.anomaly_score < own.offset_)
 
 
