@@ -490,7 +490,7 @@ def test_the_served_model_scores_as_the_detector_does(
     served: Registry, detector: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows come as pandas reads them from Parquet: with nulls of every column and one column too many."""
-    frame = table.to_pandas().assign(colour=table["colour"].to_pandas().astype(str), more=1)
+    frame = table.to_pandas().assign(colour=table["colour"].cast(pa.string()).to_pandas(), more=1)
     frame.index = pd.Index(range(1000, 1300))
 
     answer = load(served.champion(), served, monkeypatch).predict(frame)
