@@ -60,10 +60,15 @@ def learning_table(rows: int, kind: str) -> pa.Table:
 
 
 def epoch_and_floor(
-    pairs: int = 5, rows: int = 20_480, batch: int = 2048, members: int = 1, kind: str = "numbers"
+    pairs: int = 5,
+    rows: int = 20_480,
+    batch: int = 2048,
+    members: int = 1,
+    kind: str = "numbers",
+    variances: bool = True,
 ) -> list[Pair]:
     """Our training epoch, validation included, and the matrix products of its steps alone."""
-    encoded, new = _network(rows, kind)
+    encoded, new = _network(rows, kind, variances)
     steps = math.ceil(0.9 * rows / batch)
     with _one_thread():
         products = _products(new(members), batch)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flows.errors import ConfigError, ServerError
@@ -25,7 +27,9 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 _PATIENCE = 15  # seconds for a cluster to answer
-_AHEAD = 2  # shards handed out for each worker: one in work, one that waits
+_AHEAD = 2  # shards, or portions of them, handed out for each worker: one in work, one that waits
+_PORTION = 3.0  # seconds of work that are worth a task run of Prefect's
+_MOST = 16  # items in a portion
 
 
 class Engine(Protocol):
@@ -64,8 +68,10 @@ class Threads:
 class Dask:
     """Workers of a Dask cluster that is running, through Prefect's task runner.
 
-    Each item is one task run of the flow. Functions and items are pickled, so both must come from modules
-    that the workers can import; source and results must be folders that they all see.
+    Neighbouring items of some seconds of work are one task run of the flow: handing one out costs the flow
+    and Prefect's server a tenth of a second, which a cluster of quick workers would wait for. Functions and
+    items are pickled, so both must come from modules that the workers can import; source and results must
+    be folders that they all see.
 
     Parameters
     ----------
@@ -82,9 +88,28 @@ class Dask:
     ) -> Generator[tuple[Item, Outcome]]:
         """Yield each item and its outcome, in order."""
         with _connected(self.address) as runner:
-            task = _task(function)
-            submitted = ((item, runner.submit(task, {"item": item}).result) for item in items)
-            yield from _in_order(submitted, _threads_of(runner) * _AHEAD)
+            task, portions = _task(function), _Portions()
+            submitted = ((part, runner.submit(task, {"items": part}).result) for part in portions.of(items))
+            for part, (outcomes, seconds) in _in_order(submitted, _threads_of(runner) * _AHEAD):
+                portions.weigh(seconds / len(part))
+                yield from zip(part, outcomes, strict=True)
+
+
+class _Portions:
+    """Cuts items into portions of `_PORTION` seconds of work, as soon as it is known what an item takes."""
+
+    def __init__(self) -> None:
+        self.size = 1
+
+    def of(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """Yield neighbouring items, none before it is asked for."""
+        waiting = iter(items)
+        while part := list(islice(waiting, self.size)):
+            yield part
+
+    def weigh(self, seconds: float) -> None:
+        """Cut further items by what one of them took."""
+        self.size = max(1, min(int(_PORTION / seconds), _MOST)) if seconds > 0 else _MOST
 
 
 def engine_of(setting: str | dict[str, Any], output: str) -> Engine:
@@ -172,13 +197,15 @@ def _threads_of(runner: DaskTaskRunner) -> int:
 
 
 @lru_cache(maxsize=8)
-def _task(function: Callable[[Any], Outcome]) -> Task[[Any], Outcome]:
+def _task(function: Callable[[Any], Outcome]) -> Task[[list[Any]], tuple[list[Outcome], float]]:
+    """A task that works off items; its outcomes, and the seconds that they took."""
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
     @task(name=_name(function), cache_policy=NO_CACHE)
-    def work(item: Any) -> Outcome:
-        return function(item)
+    def work(items: list[Any]) -> tuple[list[Outcome], float]:
+        began = perf_counter()
+        return [function(item) for item in items], perf_counter() - began
 
     return work
 

@@ -30,7 +30,11 @@ ratios of neighbours. The single model has hidden widths 128, 32, 128 as the pee
 the products and activations of the very network, in single precision and blocks of 1,024 rows; encoding and
 losses are not in it. Reasons are left out where nothing else is said: peers give none. Peers work on fewer
 rows (20,000 those that take 10 µs a row and more, else 100,000) and are compared by their cost a row.
-Overheads of engines and two workers are wall seconds: on a busy machine they say little."""
+Overheads of engines and two workers are wall seconds: on a busy machine they say little.
+
+Nothing is faster than decode and forward, or than the matrix products of an epoch: what takes n times these
+can be beaten n times at most. Our network reads 92 numbers and writes 256 (means, variances, nulls, an output
+a category), the peers' 64 and 64."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

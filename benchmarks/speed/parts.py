@@ -14,6 +14,7 @@ from benchmarks.speed.goals import Figure, Part
 from benchmarks.speed.pairs import Contender, Rounds, interleaved, load, walled
 
 if TYPE_CHECKING:
+    from benchmarks.learning import Pair
     from benchmarks.speed.ours import Ours
 
 __all__ = ["PARTS", "Bench"]
@@ -122,6 +123,7 @@ def _profile(ours: Ours, bench: Bench, rounds: Rounds) -> list[list[str]]:
 
 def peers(bench: Bench) -> Part:
     """Others from Parquet to flagged Parquet, over ours."""
+    from benchmarks.speed.floors import Forward, decode
     from benchmarks.speed.peers import PEERS, fitted_peers
 
     large = bench.table.slice(5 * bench.sampled)
@@ -131,7 +133,11 @@ def peers(bench: Bench) -> Part:
         "ours": bench.ours("single"),
         "ours, with reasons": lambda _: explained(bench.sample),
     }
-    rounds = interleaved({**ours, **found}, bench.files(), bench.sample)
+    floors: dict[str, Contender] = {
+        "decode": decode,
+        "forward": Forward(bench.ours("single").detector.model_),
+    }
+    rounds = interleaved({**ours, **found, **floors}, bench.files(), bench.sample)
     keys = ("pyod32_over_ours", "pyod8192_over_ours", "pyod_ae32_over_ours", "pyod_ae8192_over_ours")
     goals = (17.0, 6.5, None, None, None, 4.0)
     part = Part()
@@ -140,8 +146,14 @@ def peers(bench: Bench) -> Part:
     part.figures.append(
         Figure("reasons_over_ours", "ours with reasons / without", rounds.ratio("ours, with reasons", "ours"))
     )
-    rates = [[name, f"{rounds.rate(name):,.0f}"] for name in rounds.costs]
-    part.tables["Parquet to flagged Parquet, rows a CPU second"] = [["", "rows"], *rates]
+    rates = [
+        [name, f"{rounds.rate(name):,.0f}", f"{rounds.ratio(name, 'decode', 'forward'):.2f}"]
+        for name in (*ours, *found)
+    ]
+    part.tables["Parquet to flagged Parquet, rows a CPU second"] = [
+        ["", "rows", "time over decode + forward"],
+        *rates,
+    ]
     return part
 
 
@@ -222,14 +234,22 @@ def engines(bench: Bench) -> Part:
     """What threads and Dask add to the work of their shards."""
     from benchmarks.speed.engines import dask_overhead, threads_overhead
 
-    ours, files = bench.ours("single"), bench.table.files()
-    said = f"over the sum of {bench.shards} shards"
-    threads = threads_overhead(ours, files, bench.shards)
-    dask = dask_overhead(ours, files, bench.shards, bench.folder)
+    files, said = bench.table.files(), f"over the sum of {bench.shards} shards"
+    single, ensemble = bench.ours("single"), bench.ours("ensemble")
+    found = {
+        "threads": threads_overhead(single, files, bench.shards),
+        "dask": dask_overhead(ensemble, files, bench.shards, bench.folder),
+        "dask_single": dask_overhead(single, files, bench.shards, bench.folder),
+    }
+    names = {
+        "threads": "threads",
+        "dask": "Dask, two processes, default ensemble",
+        "dask_single": "Dask, two processes, single",
+    }
     return Part(
         [
-            Figure("engine_overhead.threads", f"threads, time {said} - 1", threads, 0.03),
-            Figure("engine_overhead.dask", f"Dask, two processes, time {said} - 1", dask, 0.03),
+            Figure(f"engine_overhead.{key}", f"{names[key]}: time {said} - 1", share, 0.03)
+            for key, share in found.items()
         ]
     )
 
@@ -238,29 +258,35 @@ def training(bench: Bench) -> Part:
     """Epochs over their products, jointly trained members, PyOD's epoch."""
     from benchmarks.learning import epoch_and_floor, joint_and_sequential, peer_and_ours
 
-    pairs = bench.rounds
-    found = {
-        "epoch": median(pair.ratio for pair in epoch_and_floor(pairs=pairs)),
-        "joint": median(pair.ratio for pair in joint_and_sequential(pairs=pairs)),
-        "peer": median(pair.ratio for pair in peer_and_ours(pairs=min(pairs, 3))),
-    }
-    return Part(
+    def middle(pairs: Sequence[Pair]) -> float:
+        return median(pair.ratio for pair in pairs)
+
+    epoch = middle(epoch_and_floor(pairs=bench.rounds))
+    joint = middle(joint_and_sequential(pairs=bench.rounds))
+    peer = middle(peer_and_ours(pairs=min(bench.rounds, 3)))
+    eight = middle(epoch_and_floor(pairs=bench.rounds, rows=8_192, batch=512, members=8))
+    plain = middle(epoch_and_floor(pairs=bench.rounds, rows=8_192, batch=512, variances=False))
+    part = Part(
         [
+            Figure("train_over_gemm", "training epoch / its matrix products, batch 2048", epoch, 1.3),
             Figure(
-                "train_over_gemm", "training epoch / its matrix products, batch 2048", found["epoch"], 1.3
+                "joint_over_sequential", "8 members one by one / jointly, batch 512", joint, 2.5, most=False
             ),
-            Figure(
-                "joint_over_sequential",
-                "8 members one by one / jointly, batch 512",
-                found["joint"],
-                2.5,
-                most=False,
-            ),
-            Figure(
-                "pyod_epoch_over_ours", "PyOD VAE epoch / ours, batch 512", found["peer"], 3.5, most=False
-            ),
+            Figure("pyod_epoch_over_ours", "PyOD VAE epoch / ours, batch 512", peer, 3.5, most=False),
         ]
     )
+    over = {
+        "ours, batch 2048": epoch,
+        "ours, 8 members jointly, batch 512": eight,
+        "ours, 8 members one by one, batch 512": eight * joint,
+        "ours without variances, batch 512": plain,
+        "PyOD VAE, batch 512": plain * peer,
+    }
+    part.tables["Epochs over their own matrix products"] = [
+        ["epoch of", "over its products"],
+        *([who, f"{n:.2f}"] for who, n in over.items()),
+    ]
+    return part
 
 
 def start(bench: Bench) -> Part:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.config import load_pipeline
-from flows.engines import Dask, Engine, Threads, engine_of, usable_cores
+from flows.engines import Dask, Engine, Threads, _Portions, engine_of, usable_cores
 from flows.errors import ConfigError, InputError, ServerError
 from flows.manifest import ManifestModel
 from flows.night import Night
@@ -75,6 +75,24 @@ def test_an_error_of_a_thread_arrives_where_its_outcome_is_asked_for() -> None:
     assert [next(outcomes), next(outcomes)] == [(0, 0), (1, 1)]
     with pytest.raises(InputError, match="no"):
         next(outcomes)
+
+
+def test_quick_items_are_handed_out_in_portions_of_some_seconds() -> None:
+    portions = _Portions()
+    cut = portions.of(range(100))
+
+    first, second = next(cut), next(cut)  # nothing is known yet
+    portions.weigh(0.7)
+    third = next(cut)
+    portions.weigh(60.0)
+    slow = next(cut)
+    portions.weigh(0.0)  # as quick as a clock can tell
+    quick = next(cut)
+    rest = [item for part in cut for item in part]
+
+    assert (first, second, third, slow) == ([0], [1], [2, 3, 4, 5], [6])
+    assert quick == list(range(7, 23))
+    assert rest == list(range(23, 100))
 
 
 def test_threads_use_the_cores_that_this_process_may_use() -> None:
@@ -212,6 +230,7 @@ from flows.config import load_pipeline
 from flows.engines import Threads
 from flows.manifest import ManifestModel
 from flows.night import Night
+from flows.stopwatch import peak_memory
 from flows.tables import night
 from vae_core import VAEDetector
 
@@ -224,9 +243,8 @@ detector = VAEDetector.load(root / "model")
 made = Night(pipeline, date(2024, 3, 1), detector, model, {"expectations": []}, stage, Threads(2))
 made.read(night(pipeline.source_path, date(2024, 3, 1), partition="dt"))
 made.decide()
-status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of the process before exec, too
 files = [[one.scored, one.reason] for one in made.accounts]
-print(json.dumps({"files": files, "megabytes": int(status.split("VmHWM:")[1].split()[0]) / 1024}))
+print(json.dumps({"files": files, "megabytes": peak_memory() / 2**20}))
 """
 
 
