@@ -1,15 +1,19 @@
-"""What a training refuses before it costs anything."""
+"""What a training refuses before it costs anything, and what it says of the rows that it cleaned away."""
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from flows.config import Pipeline, load_pipeline
 from flows.errors import ConfigError
-from flows.train import _require_columns
+from flows.registry import Registry
+from flows.train import TrainingRows, _log_cleaned, _require_columns
+from vae_core import VAEDetector
 
 TABLE = pa.table({"id": [1], "amount": [2.5], "shop": ["Bern"], "coupon": pa.array([7], pa.decimal128(9, 2))})
 PIPELINE = """
@@ -49,3 +53,38 @@ def test_columns_that_are_not_there_or_hold_no_numbers_are_named(
     """The pipeline file is named, too: there is something to correct."""
     with pytest.raises(ConfigError, match=rf"orders\.yml: .*{said}"):
         _require_columns(pipeline(tmp_path, columns), TABLE)
+
+
+def test_rows_that_members_did_not_learn_from_are_a_table_in_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row each, its sensitive columns left out."""
+    random = np.random.default_rng(0)
+    amount = np.concatenate([random.normal(size=1500), random.normal(4.0, 0.2, size=100)])
+    columns = {name: amount + random.normal(scale=0.5, size=1600) for name in "abcd"}
+    table = pa.table({"id": np.arange(1600), "shop": ["Bern"] * 1600, **columns})
+    detector = VAEDetector(kinds={"id": "key"}, random_state=0).fit(table)
+    rows = TrainingRows(table, table, (), date(2024, 1, 1), date(2024, 1, 1), 0)
+    registry = Registry(
+        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        registry_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        artifact_location=str(tmp_path / "artifacts"),
+        experiment="orders",
+        model_name="orders",
+        live_alias="champion",
+        candidate_alias="challenger",
+    )
+
+    with registry.start_run("train", {}) as run:
+        _log_cleaned(run, pipeline(tmp_path, "key: [id], sensitive: [shop]"), detector, rows)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking_uri)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry.tracking_uri)
+    experiment = client.get_run(run.id).info.experiment_id
+    shown = client.load_table(experiment, "set_aside.json", run_ids=[run.id])
+    assert list(shown.columns) == ["id", "a", "b", "c", "d"]
+    assert list(shown["id"]) == list(detector.set_aside_)
+    assert np.mean(shown["id"] >= 1500) > 0.7
+    np.testing.assert_allclose(shown["a"], columns["a"][detector.set_aside_])
