@@ -85,7 +85,7 @@ def state_of(output: str) -> dict[str, Any]:
     manifest = read_manifest(store, DAY)
     if manifest is None:
         return {"manifest": None}
-    known = manifest.model_dump(mode="json", exclude={"scored_at", "outputs", "history"})
+    known = manifest.model_dump(mode="json", exclude={"scored_at", "flow_run_id", "outputs", "history"})
     tables = {one.key: _table(store, one.key) for table in TABLES for one in store.list(table)}
     return {
         "tables": tables,

@@ -107,6 +107,8 @@ class Night:
         Who scores the shards; by default what the pipeline's ``engine`` asks for.
     reference
         What the training rows were like, where that was kept.
+    flow_run_id
+        Of the run of Prefect's that scores, where one does.
     """
 
     pipeline: Pipeline
@@ -124,6 +126,7 @@ class Night:
     settled: int = 0
     scores: list[Path] = field(default_factory=list)
     reference: Reference | None = None
+    flow_run_id: str | None = None
 
     def __post_init__(self) -> None:
         decision, columns = self.pipeline.decision.model_dump(), self.pipeline.columns
@@ -404,6 +407,7 @@ class Night:
             not_certified=doubt,
             calibration=calibration_facts(self.detector.calibration_),
             scored_at=self.scored_at.isoformat(timespec="seconds"),
+            flow_run_id=self.flow_run_id,
             changes=changes,
             incident=self.incident,
             selection=self.decider.selection(),

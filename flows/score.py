@@ -97,7 +97,7 @@ def _night(
         report = night_report(known, "unchanged", perf_counter() - began, None)
         return {**report, "triage": after_night(pipeline, day)}
     checked = validate(path, str(day), file, files, version)
-    scored = score_task(pipeline, day, files, ref, checked["broken"])
+    scored = score_task(pipeline, day, files, ref, checked["broken"], flow_run.id)
     report = night_report(scored.manifest, scored.status, perf_counter() - began, checked["report"])
     _show(pipeline, report)
     alerts.night_scored(pipeline, scored.manifest)

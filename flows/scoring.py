@@ -52,6 +52,7 @@ class _Work:
     broken: dict[str, str]
     store: Store
     reference: Callable[[], Reference | None] = lambda: None
+    flow_run_id: str | None = None
 
     def __call__(self, lease: Lease, before: Manifest | None) -> Scored:
         known = before is not None and is_of(before, self.pipeline, self.files, self.model)
@@ -70,6 +71,7 @@ class _Work:
     def _night(self, detector: VAEDetector, stage: Path) -> Night:
         suite = load_suite(Path(self.pipeline.suite_path))
         night = Night(self.pipeline, self.day, detector, self.model, suite, stage, reference=self.reference())
+        night.flow_run_id = self.flow_run_id
         for file in self.files:
             if file.path in self.broken:
                 night.reject(file, legible(f"{file.path}: breaks the contract: {self.broken[file.path]}"))
@@ -77,7 +79,12 @@ class _Work:
 
 
 def score_files(
-    pipeline: Pipeline, day: date, files: list[InputFile], ref: ModelRef, broken: dict[str, str]
+    pipeline: Pipeline,
+    day: date,
+    files: list[InputFile],
+    ref: ModelRef,
+    broken: dict[str, str],
+    flow_run_id: str | None = None,
 ) -> Scored:
     """Score the files of a night with a registered model; see `score_night`."""
     return score_night(
@@ -88,6 +95,7 @@ def score_files(
         lambda: champion_detector(pipeline, ref),
         broken,
         lambda: reference_of(pipeline, ref),
+        flow_run_id,
     )
 
 
@@ -99,6 +107,7 @@ def score_night(
     load: Callable[[], VAEDetector],
     broken: dict[str, str],
     reference: Callable[[], Reference | None] = lambda: None,
+    flow_run_id: str | None = None,
 ) -> Scored:
     """Score the files of a night and commit its tables, unless that is done already.
 
@@ -114,6 +123,8 @@ def score_night(
         Files that break the contract, with how: they are rejected unread.
     reference
         How to get what the model's training rows were like, for warnings of files that differ.
+    flow_run_id
+        Of the run of Prefect's that asks for it, for the manifest.
 
     Raises
     ------
@@ -123,7 +134,8 @@ def score_night(
         Another run of this night has not ended in time.
     """
     store = Store.of(pipeline.output_path)
-    return on_night(store, day, _Work(pipeline, day, files, model, load, broken, store, reference))
+    work = _Work(pipeline, day, files, model, load, broken, store, reference, flow_run_id)
+    return on_night(store, day, work)
 
 
 def commit_night(night: Night, store: Store, lease: Lease, before: Manifest | None) -> Manifest:

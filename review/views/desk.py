@@ -38,6 +38,12 @@ class Addresses:
         """Address of a model version."""
         return f"{self.mlflow}/#/models/{model}/versions/{version}" if self.mlflow else ""
 
+    def flow_run(self, flow_run_id: str | None) -> str:
+        """Address of a run of Prefect's, or of the list of them where it is not known which."""
+        if not self.prefect:
+            return ""
+        return f"{self.prefect}/runs/flow-run/{flow_run_id}" if flow_run_id else f"{self.prefect}/runs"
+
 
 @dataclass(frozen=True)
 class Desk:

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from flows.errors import StoreError
-from flows.manifest import read_manifest
+from flows.manifest import Manifest, read_manifest
 from review.earlier import NIGHTS, earlier, lasting
 from review.flagged import Flagged
 from review.nearest import nearest
@@ -242,17 +242,22 @@ def _more(
     elif chosen == MORE[2]:
         _history(here, row_id)
     else:
-        _lineage(here, row, flagged.prefix)
+        _lineage(here, flagged, row)
+
+
+def _manifest(here: Desk, flagged: Flagged) -> Manifest | None:
+    """The night's manifest; what is wrong with it is shown."""
+    try:
+        return read_manifest(here.store, flagged.day)
+    except StoreError as error:
+        st.warning(str(error))
+        return None
 
 
 def _nearest(
     here: Desk, flagged: Flagged, row: Mapping[str, Any], parts: list[Part], known: Mapping[str, Distribution]
 ) -> None:
-    manifest = None
-    try:
-        manifest = read_manifest(here.store, flagged.day)
-    except StoreError as error:
-        st.warning(str(error))
+    manifest = _manifest(here, flagged)
     if manifest is None:
         return
     columns = [part.column for part in parts] or flagged.own
@@ -343,8 +348,9 @@ def _history(here: Desk, row_id: str) -> None:
         st.info("Nobody has spoken of this row yet.")
 
 
-def _lineage(here: Desk, row: Mapping[str, Any], prefix: str) -> None:
+def _lineage(here: Desk, flagged: Flagged, row: Mapping[str, Any]) -> None:
     """Where the row came from, and who judged it."""
+    prefix, manifest = flagged.prefix, _manifest(here, flagged)
     name, version, run = (row[prefix + part] for part in ("model_name", "model_version", "run_id"))
     lines = {
         "File": row[prefix + "batch_file"],
@@ -362,6 +368,7 @@ def _lineage(here: Desk, row: Mapping[str, Any], prefix: str) -> None:
             st.link_button("Run in MLflow", here.addresses.run(run))
             st.link_button("Model version in MLflow", here.addresses.version(name, version))
         if here.addresses.prefect:
-            st.link_button("Runs in Prefect", f"{here.addresses.prefect}/runs")
+            flow_run_id = manifest.flow_run_id if manifest else None
+            st.link_button("Flow run in Prefect", here.addresses.flow_run(flow_run_id))
         if not here.addresses.mlflow:
             st.caption("Links to MLflow and Prefect are here when the page is part of `vaewatch up`.")

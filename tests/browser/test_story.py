@@ -6,10 +6,16 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from flows.config import Pipeline
+from flows.manifest import read_manifest
+from flows.processes import free_port
+from flows.review_page import review_page
+from flows.storage import Store
 from tests.browser.people import NEXT, NIGHT, Serve, Visitor, flows_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a busy machine takes long to train and to draw
@@ -74,10 +80,44 @@ def test_a_morning_with_the_flights_to_san_francisco(
         assert ben.verdicts("✓ expected")
         ben.click_cell(0, 60)
         ben.page.get_by_text("History", exact=True).click()
-        ben.wait()
-        assert ben.page.get_by_text("crash at SFO").count() == 1
+        ben.page.locator("canvas table").get_by_text("crash at SFO").first.wait_for(state="attached")
         assert ann.foreign + ben.foreign == []
         assert ann.errors + ben.errors == []
+
+
+def test_a_row_leads_to_the_runs_that_made_it(
+    flights: Pipeline, visitor: Callable[..., Visitor], prefect_server: str
+) -> None:
+    """Links to the model, to the run that trained it, and to Prefect's run of the night, known to it."""
+
+    def run_of(flow_run_id: str | None) -> dict[str, Any]:
+        from prefect import get_client
+
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(UUID(flow_run_id)).parameters
+
+    port, mlflow, prefect = free_port(), "http://127.0.0.1:5000", "http://127.0.0.1:4200"
+    with review_page([flights], address="127.0.0.1", port=port, mlflow=mlflow, prefect=prefect):
+        ann = visitor(f"http://127.0.0.1:{port}")
+        ann.visit()
+        ann.click_cell(0, 55)
+        _family(ann)
+        ann.click_cell(0, 60)
+        ann.page.get_by_text("Model and run", exact=True).click()
+        ann.wait()
+        names = ("Run in MLflow", "Model version in MLflow", "Flow run in Prefect")
+        links = [ann.page.get_by_role("link", name=name).get_attribute("href") or "" for name in names]
+        ann.shot("story-row-runs")
+
+    manifest = read_manifest(Store.of(flights.output_path), NIGHT)
+    assert manifest is not None
+    assert links == [
+        f"{mlflow}/#/runs/{manifest.model.run_id}",
+        f"{mlflow}/#/models/{manifest.model.name}/versions/{manifest.model.version}",
+        f"{prefect}/runs/flow-run/{manifest.flow_run_id}",
+    ]
+    known = flows_of(flights.root, lambda: run_of(manifest.flow_run_id))
+    assert known["date"] == str(NIGHT)
 
 
 def test_after_the_next_night_the_rule_holds(

@@ -59,7 +59,7 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
     assert written["inputs"][1]["rows"] is None
     assert written["digest"].startswith("sha256:")
     ours = {"format_version", "not_certified", "calibration", "changes", "incident", "selection"}
-    ours |= {"pruned", "history", "digest"}
+    ours |= {"pruned", "history", "digest", "flow_run_id"}
     assert set(written) == {*content(), *ours}
 
 
