@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = _kept(given)
     for name in given.parts:
         parts[name] = _run(name, bench, console)
-        _write(given, _line(arguments), parts)
+        _write(given, _line(given), parts)
     shown(console, grid([figure for part in parts.values() for figure in part.figures]))
     console.print(f"written: {given.out / 'speed.md'} and {given.out / 'results' / 'speed.json'}")
 
@@ -87,10 +86,12 @@ def _kept(given: argparse.Namespace) -> dict[str, Part]:
     return {name: Part.from_json(part) for name, part in found["parts"].items()}
 
 
-def _line(arguments: Sequence[str] | None) -> str:
-    """The line that repeats a run."""
-    given = " ".join(sys.argv[1:] if arguments is None else arguments)
-    return "make bench-speed" + (f" ARGS='{given}'" if given else "")
+def _line(given: argparse.Namespace) -> str:
+    """The line that repeats a run, whatever parts of the page it measured anew."""
+    options = {"rows": given.rows, "rounds": given.rounds, "shards": given.shards}
+    usual = _parser()
+    said = [f"--{name} {value}" for name, value in options.items() if value != usual.get_default(name)]
+    return "make bench-speed" + (f" ARGS='{' '.join(said)}'" if said else "")
 
 
 def _write(given: argparse.Namespace, line: str, parts: Mapping[str, Part]) -> None:
@@ -117,5 +118,8 @@ def _page(line: str, parts: Mapping[str, Part], rows: int) -> str:
             texts += [f"## {title}", markdown(table)]
     loads = "; ".join(f"{name} {' to '.join(map(str, part.load))}" for name, part in parts.items())
     packages = ", ".join(f"{name} {number}" for name, number in versions(PACKAGES).items())
-    texts += ["## How", f"`{line}` wrote this page. Load average before and after: {loads}."]
+    texts += [
+        "## How",
+        f"`{line}` measures what is here, `--parts` some of it anew. Load average before and after: {loads}.",
+    ]
     return "\n\n".join([*texts, f"{machine()}; {packages}."]) + "\n"
