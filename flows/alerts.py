@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = [
     "Alert",
     "all_is_well",
     "challenger_ready",
+    "files_undated",
     "flow_failed",
     "night_late",
     "night_scored",
@@ -172,6 +173,16 @@ def night_scored(pipeline: Pipeline, manifest: Manifest) -> None:
     else:
         for kind in ("breaker_tripped", "flag_share"):
             all_is_well(pipeline, kind, day)
+
+
+def files_undated(pipeline: Pipeline, found: Sequence[str]) -> None:
+    """Tell of files that belong to no night, or forget them when there are none any more."""
+    if found:
+        many = f"{len(found):,} files belong" if len(found) > 1 else "A file belongs"
+        said = f"{many} to no night, so that nobody scores what is in it: {found[0]}."
+        tell(pipeline, Alert("undated_files", "source", said, "\n".join(found)))
+    else:
+        all_is_well(pipeline, "undated_files", "source")
 
 
 def night_late(pipeline: Pipeline, day: date, reason: str) -> None:

@@ -235,6 +235,8 @@ def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
     for one in report["files"]:
         for said in remarks_of(one) if one["status"] == "scored" else ():
             typer.echo(f"{legible(one['path'])}: {said}")
+    for said in report["undated"]:
+        typer.echo(f"Belongs to no night: {said}")
     print_flags(flags_table(top_flags(pipeline, report["date"], 5), pipeline.prefix))
 
 

@@ -93,6 +93,7 @@ AlertKind = Literal[
     "challenger_ready",
     "canary_blindness",
     "drift",
+    "undated_files",
 ]
 ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 

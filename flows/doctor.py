@@ -27,6 +27,7 @@ from flows.due import due_at, due_before, night_at
 from flows.errors import StoreError
 from flows.lifecycle import journal_of
 from flows.manifest import Manifest, read_manifest
+from flows.sources import strays
 from flows.storage import Store
 from flows.timekeeping import schedules
 
@@ -102,6 +103,10 @@ def source(pipeline: Pipeline) -> Iterator[Diagnosis]:
     place = Store.of(pipeline.source_path)
     if place.is_folder():
         yield ok("source", f"{pipeline.source_path} can be read")
+        left = strays(pipeline)
+        if left:
+            said = f"{len(left):,} files belong to no night, and are not scored: {left[0]}"
+            yield warning("source", said, "move them into the folders of their nights, or remove them")
     else:
         said = f"a folder was required at {pipeline.source_path}, however there is none"
         yield failure("source", said, "mend source.path, or let the first file arrive")

@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+MOST_UNDATED = 20
+"""Files that belong to no night and are named in a report."""
+
+
 def epochs_text(report: dict[str, Any]) -> str:
     """How many epochs a training report counts, and how many of them an interrupted training had left."""
     left = report["epochs_resumed"]
@@ -42,11 +46,16 @@ def epochs_text(report: dict[str, Any]) -> str:
 
 
 def night_report(
-    manifest: Manifest, status: str, seconds: float, validation: dict[str, Any] | None
+    manifest: Manifest,
+    status: str,
+    seconds: float,
+    validation: dict[str, Any] | None,
+    undated: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The night as plain values.
 
-    ``status`` is ``scored`` or ``unchanged``; ``files`` name what was cast or rejected and why.
+    ``status`` is ``scored`` or ``unchanged``; ``files`` name what was cast or rejected and why, ``undated``
+    the first of the files that belong to no night.
     """
     names = (
         "files_in",
@@ -75,6 +84,7 @@ def night_report(
         "incident": manifest.incident,
         "pruned": manifest.pruned,
         "validation": validation,
+        "undated": list(undated[:MOST_UNDATED]),
     }
 
 
@@ -157,6 +167,7 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
         *([f"**{report['incident']['sentence']}.**", ""] if report.get("incident") else []),
         *([f"{changes_text(report['changes'])}.", ""] if report.get("changes") else []),
         *(f"- {_cell(one['path'])}: {_cell(said)}" for one in report["files"] for said in remarks_of(one)),
+        *(f"- Belongs to no night: {_cell(said)}" for said in report.get("undated", ())),
         "",
         "| severity | row | first reason | second reason |",
         "| --- | --- | --- | --- |",

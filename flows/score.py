@@ -23,7 +23,7 @@ from flows.ingest import ingest
 from flows.report import flags_table, night_markdown, night_report, top_flags
 from flows.retries import STORE_FAILED
 from flows.scoring import score_files
-from flows.sources import finished, model_of
+from flows.sources import finished, model_of, strays
 from flows.timelimit import time_limit
 from flows.triage import after_night
 from flows.validate import validate
@@ -91,17 +91,25 @@ def _night(
     files = ingest(path, str(day), file, wait=wait)
     if not files:
         return {"date": str(day), "pipeline": pipeline.name, "status": "skipped"}
+    left = [] if file else _told_of_strays(pipeline)
     known = finished(pipeline, day, files, model_of(ref))
     if known is not None:
         alerts.night_scored(pipeline, known)
-        report = night_report(known, "unchanged", perf_counter() - began, None)
+        report = night_report(known, "unchanged", perf_counter() - began, None, left)
         return {**report, "triage": after_night(pipeline, day)}
     checked = validate(path, str(day), file, files, version)
     scored = score_task(pipeline, day, files, ref, checked["broken"], flow_run.id)
-    report = night_report(scored.manifest, scored.status, perf_counter() - began, checked["report"])
+    report = night_report(scored.manifest, scored.status, perf_counter() - began, checked["report"], left)
     _show(pipeline, report)
     alerts.night_scored(pipeline, scored.manifest)
     return {**report, "triage": after_night(pipeline, day)}
+
+
+def _told_of_strays(pipeline: Pipeline) -> list[str]:
+    """Files that belong to no night; people are told of them."""
+    found = strays(pipeline)
+    alerts.files_undated(pipeline, found)
+    return found
 
 
 def _show(pipeline: Pipeline, report: dict[str, Any]) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from flows.commit import intact
 from flows.config import Pipeline
-from flows.errors import NoDataError
+from flows.errors import NoDataError, VaewatchError
 from flows.manifest import Manifest, ManifestModel, read_manifest
 from flows.storage import Store
-from flows.tables import InputFile, input_file, night
+from flows.tables import InputFile, input_file, night, undated
 
 if TYPE_CHECKING:
     from flows.registry import ModelRef
 
-__all__ = ["find_files", "finished", "is_of", "model_of"]
+__all__ = ["find_files", "finished", "is_of", "model_of", "strays"]
 
 
 def find_files(pipeline: Pipeline, day: date, file: str | None = None) -> list[InputFile]:
@@ -38,6 +38,15 @@ def find_files(pipeline: Pipeline, day: date, file: str | None = None) -> list[I
         if source.on_missing == "skip":
             return []
         raise
+
+
+def strays(pipeline: Pipeline) -> list[str]:
+    """Files of the source that belong to no night, a sentence each; empty where that cannot be told."""
+    source = pipeline.source
+    try:
+        return undated(pipeline.source_path, partition=source.partition, date_pattern=source.date_pattern)
+    except VaewatchError:  # who looks for the files of a night says so
+        return []
 
 
 def finished(pipeline: Pipeline, day: date, files: list[InputFile], model: ManifestModel) -> Manifest | None:

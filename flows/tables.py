@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from flows.dates import compile_date_pattern, find_date
 from flows.decryption import key_mark
-from flows.errors import InputError, NoDataError, StoreError, UnreadableError
+from flows.errors import InputError, NoDataError, StoreError, UnreadableError, legible
 from flows.reader import BATCH_ROWS, TableReader
 from flows.sniff import SEALED, is_encrypted, read_footer
 from flows.storage import Store, Stored, refusals
@@ -37,6 +37,7 @@ __all__ = [
     "input_file",
     "night",
     "open_table",
+    "undated",
     "window",
 ]
 
@@ -82,6 +83,8 @@ def discover(
 ) -> dict[date | None, list[Stored]]:
     """List the nights of a source, oldest first, without opening a file.
 
+    Files that belong to no night are left out; see `undated`.
+
     Parameters
     ----------
     path
@@ -101,21 +104,35 @@ def discover(
     Raises
     ------
     InputError
-        When the folder is missing, holds no Parquet file, or names what is no date.
+        When the folder is missing, holds no Parquet file, or none that names a date.
     """
     stored = _parquet_files(path)
     if partition is None and date_pattern is None:
         return {None: stored}
-    nights: dict[date | None, list[Stored]] = {}
-    for one in stored:
-        day = _folder_date(one, partition) if partition else _name_date(one, date_pattern or "")
-        if day is not None:
-            nights.setdefault(day, []).append(one)
+    nights, strays = _by_night(stored, partition, date_pattern)
     if not nights:
         wanted = f"{partition}=YYYY-MM-DD" if partition else date_pattern
-        came = stored[0].key
-        raise InputError(f"{path}: files dated by {wanted} were required, however {came} came; see `source`")
+        came = f"{stored[0].key} came; see `source`"
+        raise InputError(
+            strays[0] if strays else f"{path}: files dated by {wanted} were required, however {came}"
+        )
     return dict(sorted(nights.items(), key=_by_date))
+
+
+def undated(path: str, *, partition: str | None = None, date_pattern: str | None = None) -> list[str]:
+    """Files of a source that belong to no night, so that nobody scores them: which, and why, a sentence each.
+
+    With ``partition`` these are files below what is no date or below no such folder, with ``date_pattern``
+    files whose digits name no day.
+
+    Raises
+    ------
+    InputError
+        As `discover`.
+    """
+    if partition is None and date_pattern is None:
+        return []
+    return [legible(said) for said in _by_night(_parquet_files(path), partition, date_pattern)[1]]
 
 
 def window(
@@ -326,6 +343,28 @@ def _hollow(others: list[Stored], keys: list[str]) -> list[Stored]:
             if _is_parquet(str(folder)) and not any(key.startswith(inside) for key in keys):
                 found[str(folder)] = Stored(str(folder), one.path[: -len(one.key)] + str(folder), 0, 0.0)
     return list(found.values())
+
+
+def _by_night(
+    stored: list[Stored], partition: str | None, date_pattern: str | None
+) -> tuple[dict[date | None, list[Stored]], list[str]]:
+    """Return the files of each night, and what is wrong with those that belong to none."""
+    nights: dict[date | None, list[Stored]] = {}
+    strays, homeless = [], []
+    for one in stored:
+        try:
+            day = _folder_date(one, partition) if partition else _name_date(one, date_pattern or "")
+        except InputError as error:
+            strays.append(str(error))
+            continue
+        if day is not None:
+            nights.setdefault(day, []).append(one)
+        elif partition:
+            homeless.append(
+                f"{one.path}: a folder such as {partition}=2013-07-06 was required around it, however "
+                "there is none; move or remove it"
+            )
+    return nights, strays + (homeless if nights else [])
 
 
 def _folder_date(stored: Stored, partition: str) -> date | None:

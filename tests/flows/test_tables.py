@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from flows.tables import (
     input_file,
     night,
     open_table,
+    undated,
     window,
 )
 
@@ -147,22 +149,46 @@ def test_files_without_the_asked_dates_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value", ["2013-7-6", "20130706", "2013-02-30", "__HIVE_DEFAULT_PARTITION__", "today"]
 )
-def test_a_folder_that_names_no_date_is_an_error(tmp_path: Path, value: str) -> None:
-    """Its rows would otherwise never be scored, without a word."""
-    land(tmp_path, "dt=2013-07-06/a.parquet", f"dt={value}/a.parquet")
-
-    with pytest.raises(
-        InputError, match=r"a date such as 2013-07-06 was required, however dt=.* came; rename"
-    ):
+def test_a_folder_that_names_no_date_is_told_and_holds_up_no_night(tmp_path: Path, value: str) -> None:
+    """Its rows are not scored: not without a word, and not at the cost of the others."""
+    land(tmp_path, f"dt={value}/a.parquet")
+    said = r"a date such as 2013-07-06 was required, however dt=.* came; rename"
+    with pytest.raises(InputError, match=said):
         discover(str(tmp_path), partition="dt")
+    land(tmp_path, "dt=2013-07-06/a.parquet")
+
+    (told,) = undated(str(tmp_path), partition="dt")
+
+    assert list(discover(str(tmp_path), partition="dt")) == [DAY]
+    assert re.search(said, told)
 
 
-def test_a_file_name_with_an_impossible_date_is_an_error(tmp_path: Path) -> None:
-    """Digits that match and name no day are not passed over."""
+def test_a_file_beside_the_folders_of_dates_is_told(tmp_path: Path) -> None:
+    land(tmp_path, "dt=2013-07-06/a.parquet", "late.parquet", "dt=/odd.parquet")
+
+    told = undated(str(tmp_path), partition="dt")
+
+    assert [one.partition(": ")[0].rpartition("/")[2] for one in told] == ["odd.parquet", "late.parquet"]
+    assert all("a folder such as dt=2013-07-06 was required around it" in one for one in told)
+
+
+def test_a_file_name_with_an_impossible_date_is_told(tmp_path: Path) -> None:
+    """Digits that match and name no day are not passed over; what does not match is of another table."""
     land(tmp_path, "a_2013-02-30.parquet")
-
     with pytest.raises(InputError, match=r"a_2013-02-30.parquet came"):
         discover(str(tmp_path), date_pattern="%Y-%m-%d")
+    land(tmp_path, "a_2013-07-06.parquet", "notes.parquet")
+
+    (told,) = undated(str(tmp_path), date_pattern="%Y-%m-%d")
+
+    assert list(discover(str(tmp_path), date_pattern="%Y-%m-%d")) == [DAY]
+    assert "a_2013-02-30.parquet came" in told
+
+
+def test_in_a_source_without_dates_every_file_has_its_night(tmp_path: Path) -> None:
+    land(tmp_path, "a.parquet", "dt=today/b.parquet")
+
+    assert undated(str(tmp_path)) == []
 
 
 def test_a_link_that_loops_is_not_followed(tmp_path: Path) -> None:
