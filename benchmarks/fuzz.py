@@ -94,7 +94,7 @@ def _row(name: str, given: argparse.Namespace) -> list[str]:
     counts = re.findall(r"^(?:Done |#)(\d+)", done.stderr, re.MULTILINE)
     files = max((int(count) for count in counts), default=0)
     if done.returncode:
-        print(done.stderr[-3000:], file=sys.stderr)
+        print(done.stdout[-3000:], done.stderr[-1000:], file=sys.stderr)  # atheris tells exceptions on stdout
     return [name, "coverage" if _guided() else "chance", f"{files:,}", str(int(done.returncode != 0))]
 
 

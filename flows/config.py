@@ -80,7 +80,15 @@ Duration = Annotated[
 Span = Annotated[Duration, AfterValidator(_positive)]
 Share = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
-Name = Annotated[str, Field(min_length=1)]
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("text without NUL, however it holds one")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 Names = tuple[Name, ...]
 Address = Annotated[Name, AfterValidator(without_secrets)]
 

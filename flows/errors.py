@@ -40,7 +40,8 @@ __all__ = [
 ]
 
 
-MOST_SHOWN = 8_000  # letters of a sentence
+MOST_SHOWN = 8_000  # letters of a text
+MOST_SAID = 4_000  # letters of an error's sentence
 
 
 def legible(text: str) -> str:
@@ -52,12 +53,18 @@ def legible(text: str) -> str:
 
 
 class VaewatchError(Exception):
-    """Root of all errors that a user can mend; ``str(error)`` is the sentence to show."""
+    """Root of all errors that a user can mend; ``str(error)`` is the sentence to show.
+
+    Of a sentence that quotes endless values the middle is left out: what to do about it stands at its end.
+    """
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return legible(super().__str__())
+        """The sentence, of at most `MOST_SAID` letters."""
+        text = super().__str__()
+        head, tail = text[: MOST_SAID - 300], text[-250:]
+        return legible(text if len(text) <= MOST_SAID else f"{head} … {tail}")
 
 
 class ConfigError(VaewatchError):

@@ -163,7 +163,7 @@ class Journal:
     def _read(self, key: str) -> Move:
         try:
             [row] = pq.read_table(self.store.open_input(key), schema=SCHEMA, partitioning=None).to_pylist()
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # years beyond Python's, too
             raise StoreError(
                 f"{self.store.uri(key)}: one move of an alias was required, however it holds "
                 f"{type(error).__name__}; bring the file back as it was"

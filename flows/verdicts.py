@@ -78,7 +78,8 @@ def verdict_days(store: Store) -> list[date]:
 def confirmed_keys(store: Store, first: date, last: date) -> frozenset[str]:
     """Keys of the rows of these nights that are confirmed as anomalies; see `confirmed_rows`."""
     days = [day for day in verdict_days(store) if first <= day <= last]
-    return frozenset(key for day in days for key in confirmed_rows(store, day).values())
+    found = (key for day in days for key in confirmed_rows(store, day).values())
+    return frozenset(key for key in found if key not in KEYLESS)
 
 
 @dataclass(frozen=True)

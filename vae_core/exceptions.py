@@ -22,8 +22,19 @@ __all__ = [
 ]
 
 
+MOST_SAID = 4_000
+"""Letters of a sentence."""
+
+
 class VaeCoreError(Exception):
-    """Root of the library's own errors."""
+    """Root of the library's own errors.
+
+    Of a sentence that quotes endless values the middle is left out: what to do about it stands at its end.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 300]} … {text[-250:]}"
 
 
 class ColumnError(VaeCoreError, ValueError):

@@ -21,6 +21,8 @@ SHARES = frozenset({"nulls", "share", "rare", "unseen", "shares", "tail_share", 
 """Fields that lie from 0 to 1."""
 COUNTS = frozenset({"rows", "n_top", "once", "counts", "confirmed"})
 """Fields that are not negative."""
+LEAST_SHARE = 1e-30
+"""A probability below it has no logarithm in single precision."""
 MOST = 2**53
 """Whole numbers beyond it are no counts."""
 
@@ -38,7 +40,9 @@ def checked(kind: Callable[..., _T], values: Mapping[str, Any]) -> _T:
 
 
 def _checked(name: str, wanted: Any, value: Any) -> Any:
-    if get_origin(wanted) is tuple and isinstance(value, list | tuple):
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{name} must be a list, however {str(value)[:60]!r} came")
         return tuple(_checked(name, get_args(wanted)[0], one) for one in value)
     if wanted is float and type(value) is int:
         value = float(value)
@@ -78,12 +82,14 @@ def require_fit(codecs: Sequence[Any], columns: Sequence[Any]) -> None:
 
 
 def _require_words(codec: Any) -> None:
-    """A category codec's lists are as long as they say."""
+    """A category codec's lists are as long as they say, and a value never seen has a probability."""
     if codec.kind != "categorical":
         return
     words, top, beyond = len(codec.vocabulary), len(codec.shares), len(codec.counts)
     if (top, words) != (codec.n_top, codec.n_top + beyond) or len(set(codec.vocabulary)) != words:
         raise ValueError(f"{codec.name} must have {codec.n_top} + {beyond} words, however it has {words}")
+    if not LEAST_SHARE <= codec.unseen <= 0.5:
+        raise ValueError(f"{codec.name} must expect values never seen, however unseen is {codec.unseen}")
 
 
 def require_size(widths: Sequence[Any], weights: int) -> None:

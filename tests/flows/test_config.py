@@ -221,6 +221,7 @@ def test_a_mistake_is_named_with_its_line(pipeline_file: Path, lines: str, line:
         (MINIMAL + "prefix: &p x\nengine: *p\n", "line 6: write out what *p stands for"),
         (MINIMAL + "prefix: !!python/object/apply:os.getcwd []\n", "line 5: valid YAML was required"),
         (MINIMAL + "prefix: \0\n", "valid YAML was required"),
+        (MINIMAL.replace("landing", '"land\\0ing"'), "source.path must be text without NUL"),
         ("[" * 100_000, "line 1: at most 20 levels of nesting were required"),
         ("# " + "x" * 1_000_000, "at most 1,000,000 bytes of YAML were required"),
     ],

@@ -147,6 +147,20 @@ def test_a_file_that_is_no_row_of_a_journal_is_named(
         journal.moves()
 
 
+def test_a_move_of_a_year_that_there_is_not_is_named(
+    journal: Journal, put: Callable[..., None], tmp_path: Path
+) -> None:
+    """A time that Parquet holds and Python does not."""
+    put("1", 1)
+    file = files(tmp_path)[0]
+    table = pq.read_table(file, partitioning=None)
+    late = pa.array([2**62], pa.int64()).cast(table.schema.field("at").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("at"), table.schema.field("at"), late), file)
+
+    with pytest.raises(StoreError, match=r"one move of an alias was required, however it holds Overflow"):
+        journal.moves()
+
+
 def test_a_rollback_goes_one_version_back_and_the_next_one_further(
     journal: Journal, put: Callable[..., None]
 ) -> None:

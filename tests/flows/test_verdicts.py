@@ -51,6 +51,8 @@ def test_keys_are_those_of_the_asked_nights(tmp_path: Path) -> None:
     say(tmp_path, SECOND, 9, ("b", "2", "anomaly"))
     store = Store.of(tmp_path)
 
+    say(tmp_path, SECOND, 10, ("c", "{}", "anomaly"))  # a row of a table without keys
+
     assert confirmed_keys(store, FIRST, SECOND) == {"1", "2"}
     assert confirmed_keys(store, SECOND, SECOND + timedelta(days=9)) == {"2"}
 

@@ -173,6 +173,20 @@ def test_an_edited_description_is_refused_or_read(folder: Path, value: object) -
     assert verdicts.count(False) > 20
 
 
+@pytest.mark.parametrize(("field", "value"), [("unseen", 0.0), ("shares", "ab")])
+def test_a_category_that_could_not_be_scored_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    """A probability of 0 has no logarithm; a text of two letters is as long as a list of two shares."""
+    rows = pa.table({"x": np.arange(60.0), "s": ["a", "b"] * 30})
+    VAEDetector(max_epochs=1, n_members=1, hidden_dims=(4,), random_state=0).fit(rows).save(tmp_path / "m")
+    file = tmp_path / "m" / "model.json"
+    document = json.loads(file.read_text())
+    document["encoder"]["codecs"][1][field] = value
+    file.write_text(json.dumps(document))
+
+    with pytest.raises(ModelFileError, match=field):
+        VAEDetector.load(tmp_path / "m")
+
+
 def loads(folder: Path) -> bool:
     try:
         VAEDetector.load(folder)
