@@ -32,7 +32,7 @@ from flows.manifest import Manifest, ManifestInput, ManifestModel, ManifestOutpu
 from flows.rules import row_rules
 from flows.storage import LocalStore
 from flows.suites import load_suite, profile
-from flows.verdicts import confirmed_keys, confirmed_rows, named, settled_rows
+from flows.verdicts import CONFIRMED, confirmed_rows, said_of, settled_rows
 from vae_core import VAEDetector
 from vae_core.exceptions import ModelFileError
 
@@ -305,7 +305,7 @@ def _verdicts(folder: Path) -> Reader:
 
     def read() -> None:
         confirmed_rows(store, DAY)
-        named(_table(), ["n"], [], confirmed_keys(store, DAY, DAY))
+        said_of(store, DAY, DAY, CONFIRMED).among(_table(), ["n"], [])
         settled_rows(store, DAY)
 
     return Reader("verdicts", good, partial(_written, file, read), _rows, _parquet)

@@ -59,6 +59,12 @@ __all__ = [
 TRACKING_FILE = "mlflow.yml"
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("text without NUL, however it holds one")
+    return text
+
+
 def _no_flag(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"a number, however {str(value).lower()} came")  # noqa: TRY004 (pydantic gathers these)
@@ -80,13 +86,6 @@ Duration = Annotated[
 Span = Annotated[Duration, AfterValidator(_positive)]
 Share = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
-
-
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("text without NUL, however it holds one")
-    return text
-
 
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 Names = tuple[Name, ...]

@@ -40,31 +40,32 @@ __all__ = [
 ]
 
 
-MOST_SHOWN = 8_000  # letters of a text
-MOST_SAID = 4_000  # letters of an error's sentence
+MOST_SHOWN = 4_000  # letters of a sentence
+_TAIL = 250  # of them at its end
 
 
 def legible(text: str) -> str:
-    """Return text on one line, unprintable characters as escapes, and not too much of it."""
-    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
-    if shown.isprintable():
-        return shown
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
-
-
-class VaewatchError(Exception):
-    """Root of all errors that a user can mend; ``str(error)`` is the sentence to show.
+    """Return text on one line, unprintable characters as escapes, and not too much of it.
 
     Of a sentence that quotes endless values the middle is left out: what to do about it stands at its end.
     """
+    shown = _cut(text)
+    if shown.isprintable():
+        return shown
+    return _cut("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 2 * _TAIL]} … {text[-_TAIL:]}"
+
+
+class VaewatchError(Exception):
+    """Root of all errors that a user can mend; ``str(error)`` is the sentence to show."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        """The sentence, of at most `MOST_SAID` letters."""
-        text = super().__str__()
-        head, tail = text[: MOST_SAID - 300], text[-250:]
-        return legible(text if len(text) <= MOST_SAID else f"{head} … {tail}")
+        return legible(super().__str__())
 
 
 class ConfigError(VaewatchError):

@@ -92,7 +92,7 @@ class Manifest(_Record):
     not_certified: str | None = None
     calibration: dict[str, Any] = Field(default_factory=dict)
     scored_at: str
-    flow_run_id: str | None = None  # Prefect's run that wrote the tables; None where no flow did
+    flow_run_id: str | None = None  # Prefect's run that scored; None where no flow did
     selection: dict[str, Any] = Field(default_factory=dict)
     changes: dict[str, Any] | None = None
     incident: dict[str, Any] | None = None

@@ -108,8 +108,9 @@ def _night(
 def _told_of_strays(pipeline: Pipeline) -> list[str]:
     """Files that belong to no night; people are told of them."""
     found = strays(pipeline)
-    alerts.files_undated(pipeline, found)
-    return found
+    if found is not None:
+        alerts.files_undated(pipeline, found)
+    return found or []
 
 
 def _show(pipeline: Pipeline, report: dict[str, Any]) -> None:

@@ -70,8 +70,16 @@ class _Work:
 
     def _night(self, detector: VAEDetector, stage: Path) -> Night:
         suite = load_suite(Path(self.pipeline.suite_path))
-        night = Night(self.pipeline, self.day, detector, self.model, suite, stage, reference=self.reference())
-        night.flow_run_id = self.flow_run_id
+        night = Night(
+            self.pipeline,
+            self.day,
+            detector,
+            self.model,
+            suite,
+            stage,
+            reference=self.reference(),
+            flow_run_id=self.flow_run_id,
+        )
         for file in self.files:
             if file.path in self.broken:
                 night.reject(file, legible(f"{file.path}: breaks the contract: {self.broken[file.path]}"))

@@ -40,13 +40,13 @@ def find_files(pipeline: Pipeline, day: date, file: str | None = None) -> list[I
         raise
 
 
-def strays(pipeline: Pipeline) -> list[str]:
-    """Files of the source that belong to no night, a sentence each; empty where that cannot be told."""
+def strays(pipeline: Pipeline) -> list[str] | None:
+    """Files of the source that belong to no night, a sentence each; None where that cannot be told."""
     source = pipeline.source
     try:
         return undated(pipeline.source_path, partition=source.partition, date_pattern=source.date_pattern)
     except VaewatchError:  # who looks for the files of a night says so
-        return []
+        return None
 
 
 def finished(pipeline: Pipeline, day: date, files: list[InputFile], model: ManifestModel) -> Manifest | None:

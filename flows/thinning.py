@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -28,16 +28,19 @@ class Thinned:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take the next rows."""
-        self._keep([*self.batches, *_every([batch], self._step, self._seen)])
+        self._keep(_every([batch], self._step, self._seen))
         self._seen += batch.num_rows
         while self._rows > 1 and self._is_too_much():
             self._step *= 2
-            self._keep(list(_every(self.batches, 2)))
+            kept, self.batches = self.batches, []
+            self._bytes, self._rows = 0, 0
+            self._keep(_every(kept, 2))
 
-    def _keep(self, batches: list[pa.RecordBatch]) -> None:
-        self.batches = batches
-        self._bytes = sum(one.nbytes for one in batches)
-        self._rows = sum(one.num_rows for one in batches)
+    def _keep(self, batches: Iterable[pa.RecordBatch]) -> None:
+        for one in batches:
+            self.batches.append(one)
+            self._bytes += one.nbytes
+            self._rows += one.num_rows
 
     def _is_too_much(self) -> bool:
         return self._bytes > self._max_bytes or (self._max_rows is not None and self._rows > self._max_rows)

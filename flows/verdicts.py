@@ -24,7 +24,6 @@ __all__ = [
     "CONFIRMED",
     "NORMAL",
     "Said",
-    "confirmed_keys",
     "confirmed_rows",
     "named",
     "said_of",
@@ -73,13 +72,6 @@ def verdict_days(store: Store) -> list[date]:
         with suppress(ValueError):  # a folder of something else
             found.append(date.fromisoformat(name.removeprefix("dt=")))
     return sorted(found)
-
-
-def confirmed_keys(store: Store, first: date, last: date) -> frozenset[str]:
-    """Keys of the rows of these nights that are confirmed as anomalies; see `confirmed_rows`."""
-    days = [day for day in verdict_days(store) if first <= day <= last]
-    found = (key for day in days for key in confirmed_rows(store, day).values())
-    return frozenset(key for key in found if key not in KEYLESS)
 
 
 @dataclass(frozen=True)

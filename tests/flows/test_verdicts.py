@@ -17,7 +17,7 @@ from flows.errors import StoreError
 from flows.results import row_keys
 from flows.storage import Store
 from flows.train import draw_rows
-from flows.verdicts import confirmed_keys, confirmed_rows, named
+from flows.verdicts import CONFIRMED, confirmed_rows, named, said_of
 
 FIRST, SECOND = date(2024, 3, 1), date(2024, 3, 2)
 
@@ -53,8 +53,8 @@ def test_keys_are_those_of_the_asked_nights(tmp_path: Path) -> None:
 
     say(tmp_path, SECOND, 10, ("c", "{}", "anomaly"))  # a row of a table without keys
 
-    assert confirmed_keys(store, FIRST, SECOND) == {"1", "2"}
-    assert confirmed_keys(store, SECOND, SECOND + timedelta(days=9)) == {"2"}
+    assert said_of(store, FIRST, SECOND, CONFIRMED).keys == {"1", "2"}
+    assert said_of(store, SECOND, SECOND + timedelta(days=9), CONFIRMED).keys == {"2"}
 
 
 def test_a_file_that_holds_no_verdicts_is_named(tmp_path: Path) -> None:

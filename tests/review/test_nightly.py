@@ -17,7 +17,7 @@ from flows.config import Pipeline, load_pipeline
 from flows.errors import StoreError
 from flows.manifest import Manifest, ManifestModel, ManifestOutput, manifest_key
 from flows.storage import Store
-from flows.verdicts import confirmed_keys, confirmed_rows
+from flows.verdicts import CONFIRMED, confirmed_rows, said_of
 from review.nightly import Nightly, adopt_night, after_scoring
 from review.store import RowRef, VerdictStore
 
@@ -109,7 +109,7 @@ def test_verdicts_are_exported_as_training_and_gates_read_them(
     assert after_scoring(pipeline, NIGHT).exported == (NIGHT,)
     results = Store.of(pipeline.output_path)
     assert confirmed_rows(results, NIGHT) == {"a": key(1), "c": key(3)}
-    assert confirmed_keys(results, NIGHT, NEXT) == {key(1), key(3)}
+    assert said_of(results, NIGHT, NEXT, CONFIRMED).keys == {key(1), key(3)}
 
 
 def test_only_what_has_changed_is_exported(pipeline: Pipeline, store: VerdictStore) -> None:
@@ -181,7 +181,7 @@ def test_the_verdict_of_a_row_that_is_gone_is_kept_and_names_no_other(
     results = Store.of(pipeline.output_path)
     assert confirmed_rows(results, NIGHT) == {orphan.row_id: key(1)}
     assert orphan.row_id != "a", "another row has that id now"
-    assert confirmed_keys(results, NIGHT, NIGHT) == {key(1)}, (
+    assert said_of(results, NIGHT, NIGHT, CONFIRMED).keys == {key(1)}, (
         "what is known of it is learned from all the same"
     )
 
