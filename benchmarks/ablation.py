@@ -20,17 +20,33 @@ from benchmarks.options import command, measured, parser, written
 from benchmarks.protocol import Task, tasks_of
 from benchmarks.tables import Grid, failure_list, how, markdown, shown
 from vae_core.encoding import EncodedBatch
+from vae_core.ensemble import MOST, Members
 from vae_core.modules import VAE
 from vae_core.presets import PRESETS
+from vae_core.scoring import Reference
 
 __all__ = ["DEFAULT", "VARIANTS", "difference_grid", "main"]
 
 DEFAULT = "default"
 
 
-def _nothing(_: VAE, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
+Floats = npt.NDArray[np.float64]
+
+
+def _nothing(_: VAE, rows: EncodedBatch, __: Members) -> npt.NDArray[np.bool_]:
     """Nothing stands in for the rows that members set aside."""
     return np.zeros(len(rows), dtype=np.bool_)
+
+
+def _mean(reference: Reference, members: Floats) -> Floats:
+    """Members are averaged: one that finds a row odd counts for its share only."""
+    standard = (members - reference.median[:, None]) / reference.spread[:, None]
+    return np.asarray(np.arcsinh(standard).mean(axis=0))
+
+
+def _half(total: int, *_: Any) -> Members:
+    """Half of the members trim, the others learn from all rows or from those kept."""
+    return Members(total // 2, total // 4, total // 4)
 
 
 def _kept_variances(_: VAE) -> None:
@@ -55,7 +71,13 @@ VARIANTS: dict[str, Ours] = {
         Ours(
             "variances of trimmed members", parts={"vae_core.modules.VAE.forget_variances": _kept_variances}
         ),
+        Ours("half of the members trimmed", parts={"vae_core.ensemble.Members.of": _half}),
         Ours("no rows set aside", parts={"vae_core.ensemble._set_aside": _nothing}),
+        Ours("up to half of the rows set aside", parts={"vae_core.ensemble.FEW": MOST}),
+        Ours(
+            "mean of the members, no soft maximum",
+            parts={"vae_core.scoring.Reference.anomaly_scores": _mean},
+        ),
         Ours("no variance weight", parts=_recipe(variance_weight=0.0)),
         Ours("no warm-up of beta", parts=_recipe(warm_up=0.0)),
         Ours("learning rate 1e-3", {"learning_rate": 1e-3}),

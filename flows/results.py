@@ -104,7 +104,8 @@ def refuse_clashes(names: Sequence[str], prefix: str) -> None:
 
 def score_columns(scores: Scores, rows: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
     """Score columns of the rows in a mask [n]."""
-    return {name: pa.array(getattr(scores, name)[rows]) for name in SCORES}
+    chosen = scores.of(rows)
+    return {name: pa.array(getattr(chosen, name)) for name in SCORES}
 
 
 def identity_columns(file_key: str, numbers: np.ndarray[Any, Any]) -> dict[str, pa.Array]:

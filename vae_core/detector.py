@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,14 +56,29 @@ class Scores:
     """Scores of n rows, float64 [n] each but ``column_losses`` [n, c], or [n, 0] where not asked for.
 
     ``reconstruction_loss`` in nats; ``anomaly_score`` and ``severity`` (0 to 100) grow with anomaly,
-    ``p_value`` (0 to 1) falls.
+    ``p_value`` (0 to 1) falls. The last two are found when they are first asked for: of a night's rows few
+    are looked at.
     """
 
     reconstruction_loss: Floats
     anomaly_score: Floats
-    p_value: Floats
-    severity: Floats
     column_losses: Floats
+    calibration: Calibration
+
+    @cached_property
+    def p_value(self) -> Floats:
+        """Share of calibration rows at least as anomalous, in (0, 1]."""
+        return self.calibration.p_values(self.anomaly_score)
+
+    @cached_property
+    def severity(self) -> Floats:
+        """``min(100, -10 log10 p_value)``."""
+        return severity(self.p_value)
+
+    def of(self, rows: npt.NDArray[np.bool_]) -> Scores:
+        """Scores of the rows in a mask [n]."""
+        losses, scores = self.reconstruction_loss[rows], self.anomaly_score[rows]
+        return Scores(losses, scores, self.column_losses[rows], self.calibration)
 
 
 class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseEstimator):
@@ -400,8 +416,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         losses = scoring.table_losses(self.model_, self.encoder_, table, columns=columns)
         ranked = losses.members if self.bound is None else self._ranked(self.encoder_.encode(table))
         anomaly = self.reference_.anomaly_scores(ranked)
-        p_values = self.calibration_.p_values(anomaly)
-        return Scores(losses.total, anomaly, p_values, severity(p_values), losses.columns)
+        return Scores(losses.total, anomaly, losses.columns, self.calibration_)
 
     def explain(self, rows: Any, top: int = 3) -> list[list[explanation.Reason]]:
         """The ``top`` reasons of each row at most, the cell to blame most first; meant for flagged rows.

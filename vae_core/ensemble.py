@@ -29,6 +29,8 @@ TRIM = 0.2  # share of a batch left out by trimmed members; anomalies are seldom
 SHORT = 250  # steps of trimmed members: what is common is learned first
 BATCH = 256  # rows a step of trimmed members: the worst fifth is known better in a larger batch
 RATE = 2e-3
+MOST = 0.5  # share of the rows that may be set aside
+FEW = 0.1  # the same of tables of numbers that may be clean: beyond a gap lie ordinary rows as often
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Members:
         """
         if training_data == "clean" or (training_data == "auto" and rows >= MANY):
             return cls(0, total, 0)
-        trimmed = total // 2
-        kept = total - trimmed if training_data == "contaminated" else total // 4
-        return cls(trimmed, total - trimmed - kept, kept)
+        if training_data == "contaminated":
+            return cls(total // 2, 0, total - total // 2)
+        some = round(total / 4)
+        return cls(some, total - 2 * some, some)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def train_ensemble(
     set_aside = np.zeros(len(rows), dtype=np.bool_)
     if members.trimmed:
         train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
-        set_aside = _set_aside(models[0], rows) if members.kept else set_aside
+        set_aside = _set_aside(models[0], rows, members) if members.kept else set_aside
         set_aside &= True if normal is None else ~normal
         if not models[0].layout.is_mixed:
             # a short training knows little of variances: they help it to trim, but would excuse odd rows
@@ -144,6 +147,7 @@ def _trimmed(plan: TrainingPlan) -> TrainingPlan:
     )
 
 
-def _set_aside(model: VAE, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
+def _set_aside(model: VAE, rows: EncodedBatch, members: Members) -> npt.NDArray[np.bool_]:
     losses = odd_numbers(model, rows)
-    return above_gap(Reference.of(losses).anomaly_scores(losses))
+    most = MOST if model.layout.is_mixed or not members.every else FEW
+    return above_gap(Reference.of(losses).anomaly_scores(losses), most)

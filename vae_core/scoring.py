@@ -77,11 +77,14 @@ class Reference:
     def anomaly_scores(self, members: Floats) -> Floats:
         """Anomaly score of each row [n], higher is more anomalous.
 
-        Mean over members of asinh((loss - median) / spread): strictly increasing in each loss, linear
-        near the median, logarithmic in the tail, and defined for the negative losses of densities above 1.
+        The logarithm of the mean over members of exp(asinh((loss - median) / spread)), a soft maximum: a row
+        that some members find odd counts, though others have learned it by heart. Strictly increasing in
+        each loss; of one member linear near the median, logarithmic in the tail, and defined for the
+        negative losses of densities above 1.
         """
-        standard = (members - self.median[:, None]) / self.spread[:, None]
-        return np.asarray(np.arcsinh(standard).mean(axis=0))
+        standard = np.arcsinh((members - self.median[:, None]) / self.spread[:, None])
+        highest = standard.max(axis=0)
+        return np.asarray(highest + np.log(np.exp(standard - highest).mean(axis=0)))
 
 
 def blocks(model: VAE, rows: EncodedBatch) -> Iterator[tuple[EncodedBatch, int]]:

@@ -30,7 +30,8 @@ def test_members_add_up(total: int, training_data: str) -> None:
 def test_clean_rows_and_very_many_rows_are_not_trimmed() -> None:
     """All members learn from all rows, unless it is said that these are contaminated."""
     assert Members.of(8, "clean", 100) == Members.of(8, "auto", MANY) == Members(0, 8, 0)
-    assert Members.of(8, "contaminated", MANY).every == 0
+    assert Members.of(8, "contaminated", MANY) == Members(4, 0, 4)
+    assert Members.of(8, "auto", MANY - 1) == Members(2, 4, 2)
 
 
 def test_self_cleaning_sets_a_cluster_of_anomalies_aside(contaminated: pa.Table) -> None:
@@ -90,8 +91,8 @@ def test_trimmed_members_vote_with_variance_one(contaminated: pa.Table) -> None:
 
     variances = detector.model_.decode(detector.model_.encode(rows).mean).log_variance
 
-    assert (variances[4:] == 0).all()
-    assert (variances[:4] != 0).all()
+    assert (variances[6:] == 0).all()
+    assert (variances[:6] != 0).all()
 
 
 def test_rows_known_to_be_normal_are_never_set_aside(contaminated: pa.Table) -> None:

@@ -57,6 +57,30 @@ def test_anomaly_score_grows_with_each_members_loss() -> None:
     assert np.all(np.diff(reference.anomaly_scores(losses)) > 0)
 
 
+def test_one_member_that_finds_a_row_odd_counts_for_more_than_its_share() -> None:
+    """A soft maximum: above the mean of the members, at most the highest, and finite however high that is."""
+    reference = Reference(median=np.zeros(4), spread=np.ones(4))
+    losses = np.array([[0.0, 0.0, 0.0, 50.0], [1e300, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]]).T
+
+    scores, each = reference.anomaly_scores(losses), np.arcsinh(losses)
+
+    assert np.isfinite(scores).all()
+    assert (scores[:2] > each.mean(axis=0)[:2] + 1).all()
+    assert (scores <= each.max(axis=0) + 1e-12).all()
+    assert scores[2] == pytest.approx(np.arcsinh(3.0))
+
+
+def test_scores_of_some_rows_are_theirs_among_all(detector: VAEDetector, fresh: pa.Table) -> None:
+    """What is found late, p-values and severities, is the same for a few rows as for all of them."""
+    scores = detector.score_batch(fresh)
+    rows = np.arange(fresh.num_rows) % 7 == 3
+
+    some = scores.of(rows)
+
+    for name in ("reconstruction_loss", "anomaly_score", "column_losses", "p_value", "severity"):
+        assert np.array_equal(getattr(some, name), getattr(scores, name)[rows]), name
+
+
 def test_anomaly_score_of_the_median_is_zero() -> None:
     """A row at every member's median scores 0."""
     reference = Reference(median=np.array([2.0, -1.0]), spread=np.array([1.0, 3.0]))
