@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["loss_curve", "night", "planted_errors", "score_histogram"]
 
 BLUE, RED, GREY, PALE, INK = "#2b6cb0", "#d1440c", "#8a94a0", "#dfe4ea", "#1f2933"
+CUT: dict[str, Any] = {"color": RED, "linewidth": 1.2, "linestyle": (0, (4, 3))}  # how a threshold is drawn
 WIDTH, HEIGHT, DPI = 9.0, 4.8, 140  # inches, inches, dots an inch
 MAX_DOTS = 20_000  # ordinary rows of a night that are drawn; more only thicken the same band
 
@@ -106,7 +107,7 @@ def score_histogram(scores: Floats, threshold: float, path: Path) -> None:
     axes.hist(parts, bins=80, stacked=True, color=[BLUE, RED])
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
-    _cut(axes, threshold, upright=True)
+    _cut(axes, threshold)
     _tidy(axes, x="anomaly score (higher is more anomalous)", y="rows (logarithmic)")
     figure.savefig(path)
 
@@ -132,11 +133,12 @@ def night(scores: Floats, threshold: float, path: Path, *, title: str, names: Ma
     step = len(ordinary) // MAX_DOTS + 1
     drawn = ordinary[::step]
     thinned = f"; one ordinary row in {step} is drawn" if step > 1 else ""
-    figure = _figure(title, f"{len(scores):,} rows, {len(flagged):,} anomalous{thinned}")
+    told = f"{len(scores):,} rows, {len(flagged):,} above the threshold {threshold:.3g}{thinned}"
+    figure = _figure(title, told)
     axes = figure.subplots()
     axes.scatter(drawn, scores[drawn], s=5, color=GREY, alpha=0.5, linewidths=0)
     axes.scatter(flagged, scores[flagged], s=26, color=RED, zorder=3)
-    _cut(axes, threshold, upright=False)
+    axes.axhline(threshold, **CUT)
     _write_names(axes, scores, names)
     _tidy(axes, x="row of the batch", y="anomaly score (higher is more anomalous)")
     figure.savefig(path)
@@ -206,15 +208,11 @@ def _figure(title: str, subtitle: str) -> Figure:
     return figure
 
 
-def _cut(axes: Axes, threshold: float, *, upright: bool) -> None:
+def _cut(axes: Axes, threshold: float) -> None:
     """Draw the threshold across the axes and write its value at it."""
-    draw = axes.axvline if upright else axes.axhline
-    draw(threshold, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.axvline(threshold, **CUT)
     text = f" threshold {threshold:.3g}"
-    if upright:
-        axes.text(threshold, 0.97, text, color=RED, va="top", transform=axes.get_xaxis_transform())
-    else:
-        axes.text(0.0, threshold, text, color=RED, va="bottom", transform=axes.get_yaxis_transform())
+    axes.text(threshold, 0.97, text, color=RED, va="top", transform=axes.get_xaxis_transform())
 
 
 def _tidy(axes: Axes, *, x: str = "", y: str = "") -> None:
