@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -322,37 +321,17 @@ def _size(folder: Path) -> int:
 
 
 def verdicts(pipeline: Pipeline) -> Iterator[Diagnosis]:
-    """The database of verdicts can be reached and written."""
-    url = os.environ.get("VAEWATCH_REVIEW_DB") or f"sqlite:///{pipeline.root}/data/review/verdicts.db"
-    file = url.removeprefix("sqlite:///").partition("?")[0]
-    if file == url:
-        yield from _server_of_verdicts(url)
-    elif not Path(file).exists():
-        yield ok("verdicts", "none given yet: the first visit of `vaewatch review` makes their database")
-    else:
-        with contextlib.closing(
-            sqlite3.connect(f"{Path(file).absolute().as_uri()}?mode=rw", uri=True, timeout=5)
-        ) as base:
-            base.execute("BEGIN IMMEDIATE")
-            base.rollback()
-        yield ok("verdicts", f"{file} can be written")
+    """The database of verdicts can be reached and written, and no newer release has made it."""
+    from review.database import Database, default_url
+    from review.migrate import HEAD, standing
 
-
-def _server_of_verdicts(url: str) -> Iterator[Diagnosis]:
-    """A database that is no file; its address may hold a password, and is not shown."""
-    from sqlalchemy import create_engine, make_url, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        place = make_url(url)
-        shown = place.render_as_string(hide_password=True)
-        with contextlib.closing(create_engine(place).connect()) as connection:
-            connection.execute(text("SELECT 1"))
-    except (SQLAlchemyError, ImportError) as error:
-        said = f"the database in VAEWATCH_REVIEW_DB cannot be reached: {type(error).__name__}"
-        yield failure("verdicts", said, "check the address, its driver (pip install psycopg) and the network")
-        return
-    yield ok("verdicts", f"{shown} answers")
+    with contextlib.closing(Database(default_url(pipeline.root))) as base:
+        if not base.is_there:
+            yield ok("verdicts", "none given yet: the first visit of `vaewatch review` makes their database")
+            return
+        there = standing(base)
+        said = "" if there == HEAD else "; the next visit of `vaewatch review` brings its tables up to date"
+        yield ok("verdicts", f"{base.shown} can be written{said}")
 
 
 def alerts(pipeline: Pipeline) -> Iterator[Diagnosis]:

@@ -12,7 +12,7 @@ from flows.errors import VaewatchError
 from review.access import Settings, User, who
 from review.errors import AccessError
 from review.server import arguments
-from review.views import links, model, night, nights, row, rules, turned_away
+from review.views import links, log, model, night, nights, row, rules, turned_away
 from review.views.desk import Addresses, set_desk
 
 ICON = Path(__file__).with_name("icon.svg")
@@ -61,7 +61,7 @@ def _outside(error: AccessError, settings: Settings) -> None:
             st.button("Log in", on_click=st.login, type="primary")
 
 
-PATHS = ("night", "row", "quarantine", "rules", "model")
+PATHS = ("night", "row", "quarantine", "rules", "model", "log")
 
 
 def _nothing() -> None:
@@ -78,6 +78,7 @@ def _pages() -> list[st.Page]:
         ),
         "rules": st.Page(rules.show, title="Rules", icon=":material/rule:", url_path="rules"),
         "model": st.Page(model.show, title="Model", icon=":material/model_training:", url_path="model"),
+        "log": st.Page(log.show, title="Log", icon=":material/history:", url_path="log"),
     }
     links.PAGES.update(shown)
     return list(shown.values())

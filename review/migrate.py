@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from review.database import VARIABLE, Database
 from review.errors import MigrationError
 
-__all__ = ["HEAD", "VERSION_TABLE", "migrate"]
+__all__ = ["HEAD", "VERSION_TABLE", "migrate", "standing"]
 
 HEAD = "0001"
 """The newest step in ``migrations/versions``."""
@@ -33,6 +33,21 @@ def migrate(database: Database) -> None:
                 return
     database.prepare()
     database.write(lambda connection: _upgrade(connection, database.shown))
+
+
+def standing(database: Database) -> str | None:
+    """The step that a database is at, found by one who may write it; None before the first.
+
+    Raises
+    ------
+    MigrationError
+        The database was made by a newer release.
+    DatabaseError
+        It cannot be written.
+    """
+    there = database.write(_revision)
+    _refuse_newer(there, database.shown)
+    return there
 
 
 def _upgrade(connection: Connection, shown: str) -> None:

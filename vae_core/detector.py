@@ -113,7 +113,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     latent_dim : int, default=8
         Dimensions of the latent.
     n_members : int, optional
-        Autoencoders trained and scored jointly; their scores are averaged. By default 8, textbook 1.
+        Autoencoders trained and scored jointly; a soft maximum of their scores is taken. By default 8,
+        textbook 1.
     beta : float, optional
         Weight of the KL divergence in the loss; by default 0.03, and 1 for tables with categories or nulls;
         textbook 1.

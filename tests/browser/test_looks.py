@@ -34,6 +34,7 @@ def test_every_page_is_whole_and_named(
         "quarantine": f"quarantine?date={NIGHT}",
         "rules": "rules",
         "model": "model",
+        "log": "log",
     }
     with serve(flights) as address:
         guest = visitor(address, size, scheme)

@@ -81,6 +81,12 @@ def test_a_morning_with_the_flights_to_san_francisco(
         ben.click_cell(0, 60)
         ben.page.get_by_text("History", exact=True).click()
         ben.page.locator("canvas table").get_by_text("crash at SFO").first.wait_for(state="attached")
+
+        ben.visit("log")
+        lines = ben.table("Who said or changed what, when")
+        assert [line["What"] for line in lines] == ["settled rows", "took settled rows back", "settled rows"]
+        assert {line["Night"] for line in lines} == {"Saturday, 6 July 2013"}
+        ben.shot("story-5-log")
         assert ann.foreign + ben.foreign == []
         assert ann.errors + ben.errors == []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from flows.errors import ConfigError
 from flows.scoring import score_files
 from flows.sources import find_files
 from flows.timekeeping import schedules
+from review.store import VerdictStore
 
 TODAY = datetime.now(UTC).date()
 
@@ -231,6 +234,24 @@ def test_a_broken_database_of_verdicts_is_a_failure(project: Any, monkeypatch: p
     monkeypatch.setenv("VAEWATCH_REVIEW_DB", f"sqlite:///{file}")
 
     assert [one.state for one in found(project.pipeline(), "verdicts")] == ["failure"]
+
+
+def test_a_database_of_verdicts_of_a_newer_release_is_a_failure(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of this release is well; one whose tables a newer release has changed is told, and left alone."""
+    file = project.folder / "verdicts.db"
+    monkeypatch.setenv("VAEWATCH_REVIEW_DB", f"sqlite:///{file}")
+    VerdictStore.open(f"sqlite:///{file}", "orders").close()
+    before = found(project.pipeline(), "verdicts")
+    with contextlib.closing(sqlite3.connect(file)) as base, base:
+        base.execute("UPDATE review_version SET version_num = '9999'")
+
+    (after,) = found(project.pipeline(), "verdicts")
+
+    assert [one.state for one in before] == ["ok"]
+    assert after.state == "failure"
+    assert "of 9999 came, of a newer release" in after.said
 
 
 def test_the_password_of_the_database_of_verdicts_is_not_shown(
