@@ -14,13 +14,14 @@ BINS = 200  # of the histogram of scores, three interquartile ranges below the m
 WIDTH = 5.0  # bins; standard deviation of the kernel that smooths the histogram
 DEEP = 1.3  # the hump beyond a gap rises at least this many times above the gap
 FEWEST = 0.3  # rows a bin that the hump must rise above the gap, whatever the ratio
+MOST = 0.5  # share of the rows that may be set aside
 
 
-def above_gap(scores: Floats, most: float) -> npt.NDArray[np.bool_]:
+def above_gap(scores: Floats) -> npt.NDArray[np.bool_]:
     """Which rows lie beyond a gap in the density of the scores [n], right of the commonest score.
 
-    Anomalies that are many and alike make a hump of their own. Where no hump stands apart, no row does; and
-    where more than a share ``most`` of the rows lies beyond, that is another kind of ordinary row.
+    Anomalies that are many and alike make a hump of their own. Where no hump stands apart, no row does.
+    At most half of the rows are set aside, those with the highest scores.
     """
     low, middle, high = np.quantile(scores, (0.25, 0.5, 0.75))
     spread = max(float(high - low), 1e-9)
@@ -29,8 +30,7 @@ def above_gap(scores: Floats, most: float) -> npt.NDArray[np.bool_]:
     gap = _gap(gaussian_filter1d(counts.astype(np.float64), WIDTH), int(np.searchsorted(edges, middle)))
     if gap is None:
         return np.zeros(scores.size, dtype=np.bool_)
-    beyond = scores > edges[gap]
-    return np.asarray(beyond & (beyond.mean() <= most))
+    return np.asarray(scores > max(float(edges[gap]), float(np.quantile(scores, 1 - MOST))))
 
 
 def _gap(density: Floats, middle: int) -> int | None:

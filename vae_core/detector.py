@@ -99,8 +99,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     training_data : {"auto", "clean", "contaminated"}, optional
         Whether anomalies are to be expected among the training rows. ``clean`` trains all members on all
         rows; ``contaminated`` trains half of them on batches without the fifth whose numbers cost most, and
-        the others without the rows that those set aside; ``auto`` has members of each sort, and from 50,000
-        rows on is ``clean``. By default auto, textbook clean.
+        the others without the rows that those set aside; ``auto`` has a quarter of the first sort, with
+        categories or nulls a quarter of the second, and from 50,000 rows on is ``clean``. By default auto,
+        textbook clean.
     bound : {"elbo", "iwae"}, optional
         Ranks rows by minus the evidence lower bound, or minus the importance-weighted bound, instead of by
         the reconstruction loss: ``anomaly_score`` and all that follows from it. Reconstruction losses,
@@ -299,7 +300,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _members(self, rows: int) -> Members:
         total = self._preset().n_members if self.n_members is None else self.n_members
-        return Members.of(total, self.training_data or self._preset().training_data, rows)
+        known = self.training_data or self._preset().training_data
+        return Members.of(total, known, rows, self.encoder_.layout.is_mixed)
 
     def _preset(self) -> Preset:
         return PRESETS[self.preset]

@@ -2,8 +2,8 @@
 
 Nobody knows whether training rows are clean. Long training on all rows is right where they are, and
 copies anomalies through where they are not; short training that leaves out the worst rows of each batch
-is the other way round. So both kinds vote, each trained jointly, and a third kind trains long on the rows
-that the second did not set aside.
+is the other way round. So both kinds vote, each trained jointly; in tables of mixed types a third kind trains
+long on the rows that the second did not set aside.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ TRIM = 0.2  # share of a batch left out by trimmed members; anomalies are seldom
 SHORT = 250  # steps of trimmed members: what is common is learned first
 BATCH = 256  # rows a step of trimmed members: the worst fifth is known better in a larger batch
 RATE = 2e-3
-MOST = 0.5  # share of the rows that may be set aside
-FEW = 0.1  # the same of tables of numbers that may be clean: beyond a gap lie ordinary rows as often
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,21 @@ class Members:
     kept: int
 
     @classmethod
-    def of(cls, total: int, training_data: str, rows: int) -> Members:
+    def of(cls, total: int, training_data: str, rows: int, is_mixed: bool) -> Members:
         """Shares of ``total`` members for training rows that are ``clean``, ``contaminated`` or ``auto``.
 
         Of very many rows, ``auto`` trims none: what is rare there is mostly regular, and recurs often
-        enough to be learned, while a short training of members that trim would learn too little.
+        enough to be learned, while a short training of members that trim would learn too little. It sets
+        rows aside only where some columns are categories or have nulls: in tables of numbers, ordinary rows
+        of another kind lie beyond a gap as often as anomalies.
         """
         if training_data == "clean" or (training_data == "auto" and rows >= MANY):
             return cls(0, total, 0)
         if training_data == "contaminated":
             return cls(total // 2, 0, total - total // 2)
         some = round(total / 4)
-        return cls(some, total - 2 * some, some)
+        kept = some if is_mixed else 0
+        return cls(some, total - some - kept, kept)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def train_ensemble(
     set_aside = np.zeros(len(rows), dtype=np.bool_)
     if members.trimmed:
         train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
-        set_aside = _set_aside(models[0], rows, members) if members.kept else set_aside
+        set_aside = _set_aside(models[0], rows) if members.kept else set_aside
         set_aside &= True if normal is None else ~normal
         if not models[0].layout.is_mixed:
             # a short training knows little of variances: they help it to trim, but would excuse odd rows
@@ -147,7 +148,6 @@ def _trimmed(plan: TrainingPlan) -> TrainingPlan:
     )
 
 
-def _set_aside(model: VAE, rows: EncodedBatch, members: Members) -> npt.NDArray[np.bool_]:
+def _set_aside(model: VAE, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
     losses = odd_numbers(model, rows)
-    most = MOST if model.layout.is_mixed or not members.every else FEW
-    return above_gap(Reference.of(losses).anomaly_scores(losses), most)
+    return above_gap(Reference.of(losses).anomaly_scores(losses))
