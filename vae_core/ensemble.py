@@ -52,9 +52,9 @@ class Members:
             return cls(0, total, 0)
         if training_data == "contaminated":
             return cls(total // 2, 0, total - total // 2)
-        some = round(total / 4)
-        kept = some if is_mixed else 0
-        return cls(some, total - some - kept, kept)
+        trimmed = max(total // 4, min(total - 1, 1))
+        kept = total // 4 if is_mixed else 0
+        return cls(trimmed, total - trimmed - kept, kept)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def test_rows_that_may_be_clean_are_set_aside_in_mixed_tables_alone() -> None:
     """Of numbers, what lies apart is as often ordinary: a quarter of the members trims, no more."""
     assert Members.of(8, "auto", MANY - 1, True) == Members(2, 4, 2)
     assert Members.of(8, "auto", MANY - 1, False) == Members(2, 6, 0)
+    assert Members.of(2, "auto", 100, True) == Members.of(2, "auto", 100, False) == Members(1, 1, 0)
 
 
 def test_self_cleaning_sets_a_cluster_of_anomalies_aside(contaminated: pa.Table) -> None:
