@@ -29,7 +29,6 @@ __all__ = ["DEFAULT", "VARIANTS", "difference_grid", "main"]
 
 DEFAULT = "default"
 
-
 Floats = npt.NDArray[np.float64]
 
 

@@ -86,7 +86,6 @@ Duration = Annotated[
 Span = Annotated[Duration, AfterValidator(_positive)]
 Share = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
-
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 Names = tuple[Name, ...]
 Address = Annotated[Name, AfterValidator(without_secrets)]

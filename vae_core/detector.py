@@ -76,7 +76,9 @@ class Scores:
         return severity(self.p_value)
 
     def of(self, rows: npt.NDArray[np.bool_]) -> Scores:
-        """Scores of the rows in a mask [n]."""
+        """Scores of the rows in a mask [n]; of all rows these very ones, with what is already found."""
+        if rows.all():
+            return self
         losses, scores = self.reconstruction_loss[rows], self.anomaly_score[rows]
         return Scores(losses, scores, self.column_losses[rows], self.calibration)
 

@@ -79,6 +79,7 @@ def test_scores_of_some_rows_are_theirs_among_all(detector: VAEDetector, fresh: 
 
     for name in ("reconstruction_loss", "anomaly_score", "column_losses", "p_value", "severity"):
         assert np.array_equal(getattr(some, name), getattr(scores, name)[rows]), name
+    assert scores.of(np.ones(fresh.num_rows, dtype=np.bool_)) is scores
 
 
 def test_anomaly_score_of_the_median_is_zero() -> None:
