@@ -42,6 +42,7 @@ Ints = npt.NDArray[np.int64]
 NULL, UNSEEN, RARE, RESERVED = 0, 1, 2, 3  # codes below RESERVED are none of the vocabulary's top
 LINEAR_UP_TO = 4.0  # standard deviations; the scale beyond is logarithmic: extremes stay finite, in order
 VOCABULARY_LIMIT = 100_000  # distinct values remembered a column
+HARDLY = 1e-3  # probability of a new value beyond which one is no news
 TEXT_LIMIT = 256  # characters; longer values are never remembered, so always unseen
 UNIT = float(np.sqrt(2.0))  # sine and cosine of a uniform angle have variance 1/2
 
@@ -77,7 +78,8 @@ class NumberCodec:
     """Numbers, centred and scaled by the training sample, extremes compressed.
 
     ``low`` and ``high`` are the finite range seen, ``nulls`` the share of nulls, ``rows`` the rows
-    that these figures rest on.
+    that these figures rest on. ``null_evidence``, here and in the other codecs, is what a null costs
+    beyond its own improbability, nats (:mod:`vae_core.evidence`).
     """
 
     name: str
@@ -87,6 +89,7 @@ class NumberCodec:
     high: float
     nulls: float
     rows: int
+    null_evidence: float = 0.0
 
     kind = "numeric"
     n_parts = 1
@@ -149,6 +152,7 @@ class TimestampCodec:
     weekdays: bool  # the day of the week varies
     nulls: float
     rows: int
+    null_evidence: float = 0.0
 
     kind = "timestamp"
     n_bits = 0
@@ -210,6 +214,8 @@ class BooleanCodec:
     share: float  # of true among the present
     nulls: float
     rows: int
+    null_evidence: float = 0.0
+    new_evidence: float = 0.0  # as ``null_evidence``, of the value never seen
 
     kind = "boolean"
     n_parts = 0
@@ -226,6 +232,22 @@ class BooleanCodec:
         """Values [n] to bits [n, 1] and presence [n]."""
         truth, present = arrays.bits(values, self.name)
         return truth[:, None], present
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether one of the two values was never seen."""
+        return self.share in (0.0, 1.0)
+
+    def outside(self, values: pa.Array) -> Bools:
+        """Where values [n] are the one never seen in training."""
+        truth, present = arrays.bits(values, self.name)
+        return np.asarray(present & (np.abs(truth - self.share) == 1.0))
+
+    @property
+    def logit(self) -> float | None:
+        """Of true, where only one value was ever seen; else the network's to learn."""
+        cost = novelty(0, self.rows) - float(np.log(prior(0, self.rows))) + self.new_evidence
+        return (cost if self.share else -cost) if self.is_closed else None
 
 
 @dataclass(frozen=True)
@@ -248,6 +270,8 @@ class CategoryCodec:
     rows: int
     counts: tuple[int, ...] = ()  # of the values beyond the top, as in vocabulary
     once: int = 0  # values seen once
+    null_evidence: float = 0.0
+    new_evidence: float = 0.0  # as ``null_evidence``, of a value never seen
 
     kind = "categorical"
 
@@ -299,14 +323,19 @@ class CategoryCodec:
         Rare values by their counts, those never seen by their novelty.
         """
         rare = self._rare_costs[np.clip(place - self.n_top, 0, len(self.counts))]
-        new = np.where(codes == UNSEEN, novelty(self.once, self.rows), 0.0)
+        new = np.where(codes == UNSEEN, novelty(self.once, self.rows) + self.new_evidence, 0.0)
         new = np.where(codes == NULL, self.within_null, new)
         return np.where(codes == RARE, rare, new).astype(np.float32)
 
     @property
     def within_null(self) -> float:
         """Nats that a null costs beyond its probability: where there never was one, it is new."""
-        return 0.0 if self.nulls > 0 else novelty(0, self.rows)
+        return 0.0 if self.nulls > 0 else novelty(0, self.rows) + self.null_evidence
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a value never seen is news: none was seen once alone, or hardly ever."""
+        return self.unseen <= max(HARDLY, prior(0, self.rows))
 
     @cached_property
     def _rare_costs(self) -> npt.NDArray[np.float64]:

@@ -20,8 +20,10 @@ from vae_core import explanation, scoring
 from vae_core.bounds import BOUNDS, row_bounds
 from vae_core.calibration import Calibration, severity
 from vae_core.checkpoint import Checkpoint
+from vae_core.columns import BooleanCodec
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.ensemble import Members, train_ensemble
+from vae_core.evidence import weighed
 from vae_core.exceptions import ColumnError, DataError, ModelFileError
 from vae_core.expectation import Expectation, expect
 from vae_core.generation import generate
@@ -274,7 +276,12 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         self.resumed_epochs_ = kept.resumed if kept else 0
         self.model_, self.history_ = trained.model, trained.history
         self.set_aside_ = np.flatnonzero(trained.set_aside)
-        self._take_reference(rows)
+        scores = self._take_reference(rows)
+        if self._preset().weighs_news:
+            self._weigh_news(scores)
+            del rows
+            scores = self._take_reference(self.encoder_.encode(table))
+        self._decide_by(scores)
         if kept:
             kept.clear()
         return self
@@ -332,12 +339,21 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             seed=seed,
         )
 
-    def _take_reference(self, rows: EncodedBatch) -> Self:
+    def _take_reference(self, rows: EncodedBatch) -> Floats:
+        """What is usual, from the training rows; their anomaly scores [n]."""
         losses = scoring.row_losses(self.model_, rows)
         self.usual_losses_ = np.median(losses.columns, axis=0)
         ranked = self._ranked(rows, losses)
         self.reference_ = scoring.Reference.of(ranked)
-        return self._decide_by(self.reference_.anomaly_scores(ranked))
+        return self.reference_.anomaly_scores(ranked)
+
+    def _weigh_news(self, scores: Floats) -> None:
+        """Let what training never had count as much as ordinary rows that come as seldom."""
+        codecs = self.encoder_.codecs
+        self.encoder_.codecs = weighed(codecs, self.usual_losses_, self.reference_, scores)
+        self.model_.layout = self.encoder_.layout
+        bits = [codec for codec in self.encoder_.measured if isinstance(codec, BooleanCodec)]
+        self.model_.fix_bits([codec.logit for codec in bits])
 
     def _ranked(self, rows: EncodedBatch, losses: scoring.RowLosses | None = None) -> Floats:
         """What rows are ranked by [k, n]: reconstruction losses, or minus ``bound``; higher is worse."""
@@ -345,10 +361,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             return -row_bounds(self.model_, rows, self.bound)
         return (losses or scoring.row_losses(self.model_, rows)).members
 
-    def _decide_by(self, scores: Floats) -> Self:
+    def _decide_by(self, scores: Floats) -> None:
         self.calibration_ = Calibration.of(scores, held_out=False)
         self.offset_ = -float(np.quantile(scores, 1.0 - self.contamination))
-        return self
 
     def calibrate(self, X: Any, *, confirmed: npt.ArrayLike | None = None) -> Self:
         """Take p-values and ``offset_`` from rows that the model was not fitted on.

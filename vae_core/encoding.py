@@ -89,14 +89,16 @@ class Layout:
 
     ``part_columns`` and ``bit_columns`` tell to which measured column each part and bit belongs;
     ``null_priors`` the fixed probability of a null in a measured column that had none (None where
-    it had some); ``code_priors`` the same of null, unseen and rare for each categorical column;
-    ``order`` the place of each feature among measured-then-categorical columns.
+    it had some), ``null_evidence`` the nats that such a null costs on top; ``code_priors`` the fixed
+    probabilities of null, unseen and rare for each categorical column; ``order`` the place of each
+    feature among measured-then-categorical columns.
     """
 
     n_measured: int
     part_columns: tuple[int, ...]
     bit_columns: tuple[int, ...]
     null_priors: tuple[float | None, ...]
+    null_evidence: tuple[float, ...]
     code_sizes: tuple[int, ...]
     code_priors: tuple[tuple[float | None, float | None, float | None], ...]
     order: tuple[int, ...]
@@ -173,6 +175,7 @@ class TableEncoder:
             part_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_parts)),
             bit_columns=tuple(j for j, codec in enumerate(self.measured) for _ in range(codec.n_bits)),
             null_priors=tuple(None if codec.nulls > 0 else prior(0, codec.rows) for codec in self.measured),
+            null_evidence=tuple(codec.null_evidence for codec in self.measured),
             code_sizes=tuple(codec.size for codec in self.categorical),
             code_priors=tuple(codec.priors for codec in self.categorical),
             order=tuple(place[codec.name] for codec in self.codecs),

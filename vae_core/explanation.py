@@ -133,6 +133,8 @@ class View:
         if isinstance(self.codec, CategoryCodec):
             return self._category_kind(self.codec, int(self.codes[i]))
         if isinstance(self.codec, BooleanCodec):
+            if self.outside[i]:
+                return "unseen_category"
             return "combination" if COMMON < self.codec.share < 1 - COMMON else "value"
         if self.outside[i]:
             return "out_of_support"
@@ -150,7 +152,7 @@ def _place(codec: Codec, values: pa.ChunkedArray) -> tuple[Floats, npt.NDArray[n
     """Distance from the centre in standard deviations, and whether beyond all training values, each [n]."""
     if isinstance(codec, NumberCodec):
         return np.abs(codec.encode(values)[0][:, 0].astype(np.float64)), codec.outside(values)
-    if isinstance(codec, TimestampCodec):
+    if isinstance(codec, TimestampCodec | BooleanCodec):
         return np.zeros(len(values)), codec.outside(values)
     return np.zeros(len(values)), np.zeros(len(values), dtype=np.bool_)
 

@@ -215,7 +215,7 @@ class _Rules:
         costs = [[-math.log(given[c]) if c in given else -1.0 for c in range(RESERVED)] for given in shares]
         rest = [-math.log(1.0 - sum(given.values())) for given in shares]
         least = model.least_log_variance
-        of_value, of_null, _ = null_costs(layout.null_priors, torch.device("cpu"))
+        of_value, of_null, _ = null_costs(layout.null_priors, layout.null_evidence, torch.device("cpu"))
         return cls(
             parts=_runs(layout.part_columns, layout),
             bits=_runs(layout.bit_columns, layout),

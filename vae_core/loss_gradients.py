@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from vae_core.encoding import EncodedBatch
+from vae_core.encoding import EncodedBatch, Layout
 from vae_core.losses import LOG_TWO_PI, fixed_shares, null_costs
 from vae_core.modules import LARGEST_LOG_VARIANCE, VAE
 
@@ -55,7 +55,7 @@ class HeadLosses:
         device = model.heads.weight.device
         self.part_places = torch.tensor(self.layout.part_columns, device=device, dtype=torch.int64)
         self.bit_places = torch.tensor(self.layout.bit_columns, device=device, dtype=torch.int64)
-        self.nulls = _NullCosts(self.layout.null_priors, device)
+        self.nulls = _NullCosts(self.layout, device)
         self.codes = [
             _CodeCosts(size, priors, device)
             for size, priors in zip(self.layout.code_sizes, self.layout.code_priors, strict=True)
@@ -138,9 +138,9 @@ def _read(sizes: list[int], codes: bool, nulls: bool) -> list[int]:
 class _NullCosts:
     """Cost of null or presence: learned where nulls were seen, fixed where never."""
 
-    def __init__(self, priors: tuple[float | None, ...], device: torch.device) -> None:
-        of_value, of_null, learned = null_costs(priors, device)
-        self.any_learned = None in priors
+    def __init__(self, layout: Layout, device: torch.device) -> None:
+        of_value, of_null, learned = null_costs(layout.null_priors, layout.null_evidence, device)
+        self.any_learned = None in layout.null_priors
         self.learned = learned.to(of_null.dtype)
         self.base = float(of_null[~learned].sum())
         self.saved = torch.where(learned, 0.0, of_value - of_null)

@@ -132,7 +132,7 @@ def _add(total: Tensor, losses: Tensor, present: Tensor, columns: tuple[int, ...
 
 def _null_losses(present: Tensor, logits: Tensor, layout: Layout) -> Tensor:
     """Cost of null or presence [k, n, m]: learned where nulls were seen, fixed where never."""
-    of_value, of_null, learned = null_costs(layout.null_priors, present.device)
+    of_value, of_null, learned = null_costs(layout.null_priors, layout.null_evidence, present.device)
     constant = torch.where(present > 0, of_value, of_null).to(present.dtype)
     if None not in layout.null_priors:
         return constant
@@ -147,14 +147,18 @@ def _places(columns: tuple[int, ...], device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(mode=False)
-def null_costs(priors: tuple[float | None, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def null_costs(
+    priors: tuple[float | None, ...], evidence: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
     """Fixed cost of a value and of a null [m], and where both are learned instead.
 
-    A null where there never was one costs what a value never seen costs: its probability and its novelty.
+    A null where there never was one costs what a value never seen costs: its probability, its novelty, and
+    what its rarity asks for beyond.
     """
     fixed = torch.tensor([0.5 if share is None else share for share in priors], device=device)
     learned = torch.tensor([share is None for share in priors], device=device, dtype=torch.bool)
     new = torch.log(0.5 / fixed)  # novelty(0, rows): the share is (0 + 0.5) / (rows + 1)
+    new += torch.tensor(evidence, device=device)
     return -torch.log1p(-fixed), new - torch.log(fixed), learned
 
 

@@ -148,6 +148,15 @@ class VAE(nn.Module):
         for weight in (self.heads.weight, self.heads.bias):
             weight[..., parts : parts + variances] = 0.0
 
+    @torch.no_grad()
+    def fix_bits(self, logits: Sequence[float | None]) -> None:
+        """Give bits the logit that is theirs in every row; None leaves what was learned."""
+        first = sum(self.sizes[:2])
+        for place, logit in enumerate(logits, start=first):
+            if logit is not None:
+                self.heads.weight[..., place] = 0.0
+                self.heads.bias[..., place] = logit
+
     def encode(self, batch: EncodedBatch) -> Latent:
         """Posterior of each row; fields of ``batch`` are [n, …], or [k, n, …] for a batch a member."""
         mean, log_variance = self.posterior(self.encoder(self.shown(batch))).chunk(2, dim=-1)

@@ -27,6 +27,8 @@ class Preset:
     """Whether the decoder's variance of numbers is 1 instead of learned, unless min_scale is given."""
     training_data: str
     """What the training rows are taken for: clean, contaminated, or auto for either."""
+    weighs_news: bool
+    """Whether what training never had counts as much as its rarity asks for."""
 
 
 PRESETS = {
@@ -39,6 +41,7 @@ PRESETS = {
         variance_weight=0.5,
         unit_variance=False,
         training_data="auto",
+        weighs_news=True,
     ),
     "textbook": Preset(
         n_members=1,
@@ -49,6 +52,7 @@ PRESETS = {
         variance_weight=0.0,
         unit_variance=True,
         training_data="clean",
+        weighs_news=False,
     ),
 }
 """``textbook`` is the autoencoder of Kingma & Welling (2014): nothing beyond it."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vae_core.columns import NULL, UNSEEN
+from vae_core.columns import NULL, UNSEEN, BooleanCodec
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.expectation import Expectation, expect
 from vae_core.filling import filled
@@ -26,8 +26,6 @@ __all__ = ["SUSPECTS", "Repair", "Repairer"]
 
 SUSPECTS = 8  # columns of a row that are tried: those with the largest losses above their usual
 ROUNDS = 2  # a repaired cell is shown and expected anew: numbers are seldom hidden in training
-
-HARDLY = 1e-3  # probability of a new value below which one goes before all other reasons
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -105,12 +103,20 @@ class Repairer:
     def _facts(self, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
         """Cells [n, c] with a value never seen or a null, in columns that hardly ever bring a new one."""
         layout, codes = self.encoder.layout, rows.codes.cpu().numpy()
-        closed = np.array([codec.unseen < HARDLY for codec in self.encoder.categorical], dtype=np.bool_)
+        closed = np.array([codec.is_closed for codec in self.encoder.categorical], dtype=np.bool_)
         whole = np.array([codec.nulls == 0 for codec in self.encoder.categorical], dtype=np.bool_)
         new = ((codes == UNSEEN) & closed) | ((codes == NULL) & whole)
         never = np.array([share is not None for share in layout.null_priors], dtype=np.bool_)
-        absent = (rows.present.cpu().numpy() == 0) & never
-        return np.concatenate([absent, new], axis=1)[:, list(layout.order)]
+        present = rows.present.cpu().numpy() > 0
+        measured = ~present & never
+        measured[:, list(layout.bit_columns)] |= self._turned(rows) & present[:, list(layout.bit_columns)]
+        return np.concatenate([measured, new], axis=1)[:, list(layout.order)]
+
+    def _turned(self, rows: EncodedBatch) -> npt.NDArray[np.bool_]:
+        """Bits [n, r] that were never so."""
+        codecs = [codec for codec in self.encoder.measured if isinstance(codec, BooleanCodec)]
+        only = np.array([codec.share if codec.is_closed else np.nan for codec in codecs])
+        return np.asarray(np.abs(rows.bits.cpu().numpy() - only) > 0.5)
 
     def _tried(
         self, rows: EncodedBatch, columns: Ints, repaired: npt.NDArray[np.bool_]

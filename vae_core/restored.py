@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 SHARES = frozenset({"nulls", "share", "rare", "unseen", "shares", "tail_share", "contamination"})
 """Fields that lie from 0 to 1."""
-COUNTS = frozenset({"rows", "n_top", "once", "counts", "confirmed"})
+COUNTS = frozenset({"rows", "n_top", "once", "counts", "confirmed", "null_evidence", "new_evidence"})
 """Fields that are not negative."""
 LEAST_SHARE = 1e-30
 """A probability below it has no logarithm in single precision."""

@@ -8,6 +8,7 @@ side. On other devices :mod:`vae_core.modules` does, in large blocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+
+HALVINGS = 60  # of the range in which a loss is sought
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,15 @@ class Reference:
         standard = np.arcsinh((members - self.median[:, None]) / self.spread[:, None])
         highest = standard.max(axis=0)
         return np.asarray(highest + np.log(np.exp(standard - highest).mean(axis=0)))
+
+    def loss_at(self, score: float) -> float:
+        """Nats above each member's median that give a row this anomaly score; 0 for scores below 0."""
+        low, high = 0.0, math.exp(max(score, 0.0)) / (2 * float((1 / self.spread).mean()))
+        for _ in range(HALVINGS):  # exp(asinh x) is at least 2 x: the score at ``high`` is not below
+            middle = (low + high) / 2
+            reached = float(self.anomaly_scores((self.median + middle)[:, None])[0]) >= score
+            low, high = (low, middle) if reached else (middle, high)
+        return high
 
 
 def blocks(model: VAE, rows: EncodedBatch) -> Iterator[tuple[EncodedBatch, int]]:
