@@ -22,7 +22,7 @@ from vae_core.calibration import Calibration, severity
 from vae_core.checkpoint import Checkpoint
 from vae_core.columns import BooleanCodec
 from vae_core.encoding import EncodedBatch, TableEncoder
-from vae_core.ensemble import Members, train_ensemble
+from vae_core.ensemble import Members, train_ensemble, usual_steps
 from vae_core.evidence import weighed
 from vae_core.exceptions import ColumnError, DataError, ModelFileError
 from vae_core.expectation import Expectation, expect
@@ -135,8 +135,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         Rows a step; by default 128 up to 32,768 rows and one 256th of larger tables, at most 2,048.
     max_epochs : int, default=30
         Upper bound on passes over the rows.
-    max_steps : int, default=800
-        Upper bound on steps of Adam; keeps large tables affordable.
+    max_steps : int, optional
+        Upper bound on steps of Adam; keeps large tables affordable. By default 800, and from 50,000 rows
+        on 2,400.
     patience : int, optional
         Epochs without a better loss on held-out rows before training ends and goes back to the best
         epoch; by default training runs to its end.
@@ -196,7 +197,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         learning_rate: float | None = None,
         batch_size: int | None = None,
         max_epochs: int = 30,
-        max_steps: int = 800,
+        max_steps: int | None = None,
         patience: int | None = None,
         masking: float | None = None,
         max_categories: int = 64,
@@ -309,8 +310,10 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _members(self, rows: int) -> Members:
         total = self._preset().n_members if self.n_members is None else self.n_members
-        known = self.training_data or self._preset().training_data
-        return Members.of(total, known, rows, self.encoder_.layout.is_mixed)
+        return Members.of(total, self._known(), rows, self.encoder_.layout.is_mixed)
+
+    def _known(self) -> str:
+        return self.training_data or self._preset().training_data
 
     def _preset(self) -> Preset:
         return PRESETS[self.preset]
@@ -331,7 +334,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             learning_rate=self.learning_rate or self._preset().learning_rate,
             batch_size=self.batch_size or automatic,
             max_epochs=self.max_epochs,
-            max_steps=self.max_steps,
+            max_steps=self.max_steps or usual_steps(rows, self._known()),
             patience=self.patience,
             masking=self._preset().masking if self.masking is None else self.masking,
             warm_up=self._preset().warm_up,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vae_core import VAEDetector
-from vae_core.ensemble import MANY, Members
+from vae_core.ensemble import MANY, Members, usual_steps
 from vae_core.modules import VAE
 
 
@@ -32,6 +32,13 @@ def test_clean_rows_and_very_many_rows_are_not_trimmed() -> None:
     """All members learn from all rows, unless it is said that these are contaminated."""
     assert Members.of(8, "clean", 100, True) == Members.of(8, "auto", MANY, True) == Members(0, 8, 0)
     assert Members.of(8, "contaminated", MANY, False) == Members(4, 0, 4)
+
+
+def test_many_rows_are_trained_on_for_longer_unless_contaminated() -> None:
+    """It depends on the number of rows, and on what is said of them."""
+    few, many = usual_steps(MANY - 1, "auto"), usual_steps(MANY, "auto")
+    assert many == usual_steps(MANY, "clean") == 3 * few
+    assert usual_steps(MANY, "contaminated") == usual_steps(100, "clean") == few
 
 
 def test_rows_that_may_be_clean_are_set_aside_in_mixed_tables_alone() -> None:
