@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vae_core.columns import NULL, UNSEEN, BooleanCodec
+from vae_core.columns import NULL, UNSEEN, BooleanCodec, expand
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.expectation import Expectation, expect
 from vae_core.filling import filled
@@ -25,6 +25,7 @@ from vae_core.training import hide
 __all__ = ["SUSPECTS", "Repair", "Repairer"]
 
 SUSPECTS = 8  # columns of a row that are tried: those with the largest losses above their usual
+MOST = 1e6  # standard deviations; beyond, a number is as strange as it can be
 ROUNDS = 2  # a repaired cell is shown and expected anew: numbers are seldom hidden in training
 
 Floats = npt.NDArray[np.float64]
@@ -72,7 +73,8 @@ class Repairer:
         """The cell to blame in each row, then the next one with that repaired, once a column at most.
 
         A value never seen, where new ones hardly come, and a null where there never was one, go before: they
-        are facts, while how far a number lies out is a matter of degree.
+        are facts, while how far a number lies out is a matter of degree. A repair that puts a strange number
+        in is no explanation, though the rest of the row would agree with it: it pays for its strangeness.
         """
         over, each, facts = self.over(rows), np.arange(len(rows)), self._facts(rows)
         repaired = np.zeros(over.shape, dtype=np.bool_)
@@ -83,7 +85,7 @@ class Repairer:
             fact = np.take_along_axis(facts, columns, axis=1)
             own = np.take_along_axis(over, columns, axis=1)
             falls = np.where(fact, np.maximum(falls, own), falls)
-            best = np.where(fact, np.inf, falls).argmax(axis=1)
+            best = np.where(fact, np.inf, falls - self._strangeness(shown, columns)).argmax(axis=1)
             chosen = each * columns.shape[1] + best
             rows, over = shown.take(chosen), after[chosen]
             repaired[each, columns[each, best]] = True
@@ -129,6 +131,15 @@ class Repairer:
         own = np.arange(len(self.usual)) == columns.reshape(-1, 1)
         shown, seen = self._repaired(rows.each(lambda tensor: tensor.repeat_interleave(k, 0)), own)
         return np.where(repaired.repeat(k, axis=0) | own, 0.0, self.over(shown)), shown, seen
+
+    def _strangeness(self, shown: EncodedBatch, columns: Ints) -> Floats:
+        """What numbers put into ``columns`` [n, k] cost under N(0, 1) [n, k], nats; categories nothing."""
+        layout = self.encoder.layout
+        z = np.minimum(np.abs(expand(shown.numbers.cpu().numpy().astype(np.float64))), MOST)
+        measured = np.zeros((len(shown), layout.n_columns))
+        np.add.at(measured, (slice(None), list(layout.part_columns)), z**2 / 2)
+        by_column = measured[:, list(layout.order)]
+        return by_column[np.arange(len(shown)), columns.ravel()].reshape(columns.shape)
 
     @staticmethod
     def _suspects(over: Floats, repaired: npt.NDArray[np.bool_]) -> Ints:

@@ -128,3 +128,15 @@ def test_a_null_where_there_never_was_one_goes_before_numbers_far_out() -> None:
         ("word", "unexpected_null"),
     ]
     assert (detector.predict(rows) == -1).all()
+
+
+def test_a_strange_repair_pays_for_its_strangeness(repairer: Repairer, fresh: pa.Table) -> None:
+    """A number put in costs ½ z² on the plain scale, far beyond where codes grow with the logarithm only."""
+    place = [codec.name for codec in repairer.encoder.codecs].index("x")
+    codec = repairer.encoder.codecs[place]
+    far = [codec.center + z * codec.scale for z in (0.0, 2.0, 50.0)]
+    rows = repairer.encoder.encode(wrong(fresh.slice(0, 3), "x", far))
+
+    cost = repairer._strangeness(rows, np.full((3, 1), place))
+
+    np.testing.assert_allclose(cost[:, 0], [0.0, 2.0, 1250.0], rtol=1e-3, atol=1e-6)
