@@ -136,9 +136,9 @@ class Repairer:
         """What numbers put into ``columns`` [n, k] cost under N(0, 1) [n, k], nats; categories nothing."""
         layout = self.encoder.layout
         z = np.minimum(np.abs(expand(shown.numbers.cpu().numpy().astype(np.float64))), MOST)
-        measured = np.zeros((len(shown), layout.n_columns))
-        np.add.at(measured, (slice(None), list(layout.part_columns)), z**2 / 2)
-        by_column = measured[:, list(layout.order)]
+        cost = np.zeros((layout.n_columns, len(shown)))
+        np.add.at(cost, np.array(layout.part_columns, dtype=np.int64), z.T**2 / 2)
+        by_column = cost.T[:, list(layout.order)]
         return by_column[np.arange(len(shown)), columns.ravel()].reshape(columns.shape)
 
     @staticmethod
