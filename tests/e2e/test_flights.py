@@ -90,7 +90,7 @@ def project(
         night = score(str(file), NIGHT)
         written = times(root / "results")
         again = score(str(file), NIGHT)
-        file.write_text(AUTOMATIC.replace("max_steps: 150", "max_steps: 20"))
+        file.write_text(AUTOMATIC.replace("max_steps: 150", "learning_rate: 1.0e-6, max_steps: 3"))
         worse = train(str(file), "2013-06-30")
         file.write_text(AUTOMATIC)
         yield Project(root, model, night, written, again, worse, train(str(file), "2013-06-30"))
