@@ -88,6 +88,7 @@ VARIANTS: dict[str, Ours] = {
         Ours("learning rate 1e-3", {"learning_rate": 1e-3}),
         Ours("min_scale 0.22", {"min_scale": 0.22}),
         Ours("no masking", {"masking": 0.0}),
+        Ours("no evidence of what is new", parts=_recipe(weighs_news=False)),
     )
 }
 """Ours with one ingredient taken away or changed."""
