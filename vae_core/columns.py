@@ -31,6 +31,7 @@ __all__ = [
     "TimestampCodec",
     "codec_from_json",
     "codec_to_json",
+    "cost_of_news",
     "novelty",
     "prior",
 ]
@@ -59,6 +60,11 @@ def novelty(once: int, rows: int) -> float:
     and the more rows went without a new one, the less is a new one to be expected at all.
     """
     return float(np.log1p(once) + np.log1p(rows / (1 + once) ** 2))
+
+
+def cost_of_news(once: int, rows: int) -> float:
+    """Nats that something new costs: its improbability, and its novelty."""
+    return novelty(once, rows) - float(np.log(prior(once, rows)))
 
 
 def compress(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -246,7 +252,7 @@ class BooleanCodec:
     @property
     def logit(self) -> float | None:
         """Of true, where only one value was ever seen; else the network's to learn."""
-        cost = novelty(0, self.rows) - float(np.log(prior(0, self.rows))) + self.new_evidence
+        cost = cost_of_news(0, self.rows) + self.new_evidence
         return (cost if self.share else -cost) if self.is_closed else None
 
 

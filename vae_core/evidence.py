@@ -9,7 +9,6 @@ seldom as such news come.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_core.columns import BooleanCodec, CategoryCodec, Codec, novelty, prior
+from vae_core.columns import BooleanCodec, CategoryCodec, Codec, cost_of_news, prior
 from vae_core.scoring import Reference
 
 __all__ = ["weighed"]
@@ -34,6 +33,11 @@ class _News:
     field: str
     share: float
     cost: float
+
+    @classmethod
+    def of(cls, j: int, field: str, once: int, rows: int) -> _News:
+        """News of which ``once`` kinds were seen once in ``rows``."""
+        return cls(j, field, prior(once, rows), cost_of_news(once, rows))
 
 
 def weighed(
@@ -74,11 +78,9 @@ def _above_usual(shares: Sequence[float], reference: Reference, scores: Floats) 
 
 
 def _news(j: int, codec: Codec) -> list[_News]:
-    null, fresh = prior(0, codec.rows), novelty(0, codec.rows)
-    found = [_News(j, "null_evidence", null, fresh - math.log(null))] if codec.nulls == 0 else []
+    found = [_News.of(j, "null_evidence", 0, codec.rows)] if codec.nulls == 0 else []
     if isinstance(codec, BooleanCodec) and codec.is_closed:
-        found.append(_News(j, "new_evidence", null, fresh - math.log(null)))
+        found.append(_News.of(j, "new_evidence", 0, codec.rows))
     if isinstance(codec, CategoryCodec) and codec.is_closed:
-        cost = novelty(codec.once, codec.rows) - math.log(codec.unseen)
-        found.append(_News(j, "new_evidence", codec.unseen, cost))
+        found.append(_News.of(j, "new_evidence", codec.once, codec.rows))
     return found

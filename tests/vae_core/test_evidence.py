@@ -1,5 +1,7 @@
 """What training never had counts as much as ordinary rows that come as seldom."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,6 @@ from vae_core.evidence import weighed
 from vae_core.scoring import Reference
 
 ROWS = 3000
-NEVER = 0.5 / (ROWS + 1)
 
 
 def _heavy(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
@@ -65,10 +66,10 @@ def test_textbook_weighs_nothing() -> None:
     assert all(codec.new_evidence == 0 for codec in detector.encoder_.categorical)
 
 
-def test_evidence_is_kept_by_a_saved_model(detector: VAEDetector, tmp_path: object) -> None:
+def test_evidence_is_kept_by_a_saved_model(detector: VAEDetector, tmp_path: Path) -> None:
     """Scores of what never came are the same after saving and loading."""
-    detector.save(f"{tmp_path}/model")
-    again = VAEDetector.load(f"{tmp_path}/model")
+    detector.save(tmp_path / "model")
+    again = VAEDetector.load(tmp_path / "model")
     for column, value in (("flag", "never"), ("size", None), ("paid", False)):
         rows = _with(column, value)
         np.testing.assert_array_equal(again.score_samples(rows), detector.score_samples(rows))
