@@ -9,62 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vae_core import arrays
+from vae_core.categories import CategoryCodec
+from vae_core.rarity import cost_of_news
 from vae_core.restored import checked
 
 __all__ = [
-    "NULL",
-    "RARE",
-    "RESERVED",
-    "UNSEEN",
     "BooleanCodec",
-    "CategoryCodec",
     "NumberCodec",
     "TimestampCodec",
     "codec_from_json",
     "codec_to_json",
-    "cost_of_news",
-    "novelty",
-    "prior",
 ]
 
 Floats32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
-NULL, UNSEEN, RARE, RESERVED = 0, 1, 2, 3  # codes below RESERVED are none of the vocabulary's top
 LINEAR_UP_TO = 4.0  # standard deviations; the scale beyond is logarithmic: extremes stay finite, in order
-VOCABULARY_LIMIT = 100_000  # distinct values remembered a column
-HARDLY = 1e-3  # probability of a new value beyond which one is no news
-TEXT_LIMIT = 256  # characters; longer values are never remembered, so always unseen
 UNIT = float(np.sqrt(2.0))  # sine and cosine of a uniform angle have variance 1/2
-
-
-def prior(count: float, rows: int) -> float:
-    """Probability of what was seen ``count`` times in ``rows``, never 0 or 1 (Krichevsky–Trofimov, 1981)."""
-    return (count + 0.5) / (rows + 1.0)
-
-
-def novelty(once: int, rows: int) -> float:
-    """Nats that something new costs beyond its probability, where ``once`` kinds of it were seen once.
-
-    It is one of at least as many as were seen once, so that it never costs less than what was seen once;
-    and the more rows went without a new one, the less is a new one to be expected at all.
-    """
-    return float(np.log1p(once) + np.log1p(rows / (1 + once) ** 2))
-
-
-def cost_of_news(once: int, rows: int) -> float:
-    """Nats that something new costs: its improbability, and its novelty."""
-    return novelty(once, rows) - float(np.log(prior(once, rows)))
 
 
 def compress(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -254,131 +222,6 @@ class BooleanCodec:
         """Of true, where only one value was ever seen; else the network's to learn."""
         cost = cost_of_news(0, self.rows) + self.new_evidence
         return (cost if self.share else -cost) if self.is_closed else None
-
-
-@dataclass(frozen=True)
-class CategoryCodec:
-    """Texts as codes: null, unseen, rare, then the commonest values.
-
-    ``vocabulary`` holds the values seen, commonest first; the first ``n_top`` have a code of their
-    own, the others share ``RARE``. ``unseen`` is the probability that the next value is a new one,
-    estimated from the values seen once (Good 1953, equation 9): a column that brings new values
-    daily forgives them, one that never did does not.
-    """
-
-    name: str
-    vocabulary: tuple[str, ...]
-    n_top: int
-    shares: tuple[float, ...]  # of the top values among all rows
-    rare: float  # share of rows with a value seen but beyond the top
-    unseen: float  # probability of a value never seen
-    nulls: float
-    rows: int
-    counts: tuple[int, ...] = ()  # of the values beyond the top, as in vocabulary
-    once: int = 0  # values seen once
-    null_evidence: float = 0.0
-    new_evidence: float = 0.0  # as ``null_evidence``, of a value never seen
-
-    kind = "categorical"
-
-    @classmethod
-    def fit(cls, name: str, values: pa.ChunkedArray, limit: int) -> CategoryCodec:
-        """Count values [n]; at most ``limit`` of them get a code of their own."""
-        array = arrays.texts(values, name)
-        rows = max(len(array), 1)
-        words, counts = _counted(array)
-        remembered = [
-            (word, count) for word, count in zip(words, counts, strict=True) if len(word) <= TEXT_LIMIT
-        ][:VOCABULARY_LIMIT]
-        top = remembered[:limit]
-        shares = tuple(count / rows for _, count in top)
-        once = sum(1 for _, count in remembered if count == 1)
-        forgotten = sum(counts) - sum(count for _, count in remembered)  # unseen again each time they come
-        rare = sum(count for _, count in remembered[limit:]) / rows
-        vocabulary = tuple(word for word, _ in remembered)
-        return cls(
-            name,
-            vocabulary,
-            len(top),
-            shares,
-            rare,
-            min(prior(once + forgotten, rows), 0.5),
-            array.null_count / rows,
-            rows,
-            tuple(count for _, count in remembered[limit:]),
-            once + forgotten,
-        )
-
-    def encode(self, values: pa.Array) -> tuple[Ints, Floats32]:
-        """Values [n] to codes [n], and what each costs within its code [n], nats."""
-        array = arrays.texts(values, self.name)
-        places = pc.index_in(array, value_set=self._words.cast(array.type), skip_nulls=True)
-        place = np.asarray(pc.fill_null(places, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
-        codes = np.where(place < 0, UNSEEN, np.where(place < self.n_top, place + RESERVED, RARE))
-        null = np.asarray(pc.is_null(array).to_numpy(zero_copy_only=False), dtype=np.bool_)
-        codes = np.where(null, NULL, codes)
-        return codes, self._within(codes, place)
-
-    @cached_property
-    def _words(self) -> pa.Array:
-        return pa.array(self.vocabulary, pa.string())
-
-    def _within(self, codes: Ints, place: Ints) -> Floats32:
-        """Nats [n] that tell a value from the others of its code, 0 for the codes of one value.
-
-        Rare values by their counts, those never seen by their novelty.
-        """
-        rare = self._rare_costs[np.clip(place - self.n_top, 0, len(self.counts))]
-        new = np.where(codes == UNSEEN, novelty(self.once, self.rows) + self.new_evidence, 0.0)
-        new = np.where(codes == NULL, self.within_null, new)
-        return np.where(codes == RARE, rare, new).astype(np.float32)
-
-    @property
-    def within_null(self) -> float:
-        """Nats that a null costs beyond its probability: where there never was one, it is new."""
-        return 0.0 if self.nulls > 0 else novelty(0, self.rows) + self.null_evidence
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether a value never seen is news: none was seen once alone, or hardly ever."""
-        return self.unseen <= max(HARDLY, prior(0, self.rows))
-
-    @cached_property
-    def _rare_costs(self) -> npt.NDArray[np.float64]:
-        counts = np.asarray((*self.counts, 1.0))
-        return np.asarray(np.log(counts.sum() / counts))
-
-    @property
-    def size(self) -> int:
-        """Number of codes."""
-        return RESERVED + self.n_top
-
-    @property
-    def priors(self) -> tuple[float | None, float | None, float | None]:
-        """Fixed probabilities of null, unseen and rare; None where training rows teach it."""
-        null = None if self.nulls > 0 else prior(0, self.rows)
-        rare = None if self.rare > 0 else prior(0, self.rows)
-        return null, self.unseen, rare
-
-    def share_of(self, codes: Ints) -> npt.NDArray[np.float64]:
-        """How common each code [n] was in training, as a share of rows."""
-        return np.asarray([self.nulls, 0.0, self.rare, *self.shares])[codes]
-
-    def likeliest(self, probabilities: npt.NDArray[np.float64]) -> list[str | None]:
-        """The likeliest value of each row of probabilities [n, size]; None where that is null."""
-        named = probabilities.copy()
-        named[:, [UNSEEN, RARE]] = 0.0
-        return [
-            None if code < RESERVED else self.vocabulary[code - RESERVED] for code in named.argmax(axis=1)
-        ]
-
-
-def _counted(array: pa.Array) -> tuple[list[str], list[int]]:
-    """Values and counts, commonest first, equals in the order of their text."""
-    counted = pc.value_counts(array.drop_null())
-    words, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
-    order = sorted(range(len(words)), key=lambda i: (-counts[i], words[i]))
-    return [words[i] for i in order], [counts[i] for i in order]
 
 
 Codec = NumberCodec | TimestampCodec | BooleanCodec | CategoryCodec

@@ -145,7 +145,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         Probability that a nullable or categorical input cell is hidden while training, in [0, 1); by default
         0.2, textbook 0.
     max_categories : int, default=64
-        Values of a categorical column with a code of their own; rarer ones share one.
+        Values of a categorical column with a code of their own; of rarer ones those that come in like rows
+        share one, and what is left shares another.
     device : str, default="auto"
         ``auto`` is CUDA where there is one; otherwise any torch device.
     random_state : int or RandomState, optional

@@ -12,17 +12,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from vae_core.columns import (
-    BooleanCodec,
-    CategoryCodec,
-    Codec,
-    NumberCodec,
-    TimestampCodec,
-    codec_from_json,
-    codec_to_json,
-    prior,
-)
+from vae_core.categories import CategoryCodec
+from vae_core.columns import BooleanCodec, Codec, NumberCodec, TimestampCodec, codec_from_json, codec_to_json
 from vae_core.exceptions import ColumnError, DataError
+from vae_core.rarity import prior
 from vae_core.restored import require_fit
 from vae_core.schema import ColumnKind, ColumnSpec, TableSchema
 
@@ -122,7 +115,7 @@ class TableEncoder:
     schema
         The columns and their kinds.
     max_categories
-        How many values of a categorical column get a code of their own; the others share one.
+        How many values of a categorical column get a code of their own; others share one with their like.
     """
 
     def __init__(self, schema: TableSchema, max_categories: int = 256) -> None:
@@ -148,7 +141,24 @@ class TableEncoder:
                 "at least one row is required to learn from, however there are 0 rows; widen the window"
             )
         self.codecs = tuple(self._fitted(column, table) for column in self.schema.features)
+        self._put_in_groups(table)
         return self
+
+    def _put_in_groups(self, table: pa.Table) -> None:
+        """Let rare values that come in like rows share a code."""
+        if any(codec.counts for codec in self.categorical):
+            rows = self.encode(table)
+            found = {
+                codec.name: codec.in_groups(self._groups(table, codec, rows)) for codec in self.categorical
+            }
+            self.codecs = tuple(found.get(codec.name, codec) for codec in self.codecs)
+
+    def _groups(self, table: pa.Table, codec: CategoryCodec, rows: EncodedBatch) -> npt.NDArray[np.int64]:
+        from vae_core.grouping import grouped  # which needs this module
+
+        places = np.maximum(codec.places(self.column(table, codec.name)) - codec.n_top, -1)
+        counts = np.asarray(codec.counts, dtype=np.int64)
+        return grouped(places, counts, rows, self.categorical.index(codec))
 
     def _fitted(self, column: ColumnSpec, table: pa.Table) -> Codec:
         values = self.column(table, column.name)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_core.columns import LINEAR_UP_TO, NULL, UNIT
+from vae_core.categories import NULL
+from vae_core.columns import LINEAR_UP_TO, UNIT
 from vae_core.compiling import compiled
 
 __all__ = ["show_bits", "show_codes", "show_instants", "show_numbers"]

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_core.columns import BooleanCodec, CategoryCodec, Codec, cost_of_news, prior
+from vae_core.categories import CategoryCodec
+from vae_core.columns import BooleanCodec, Codec
+from vae_core.rarity import cost_of_news, prior
 from vae_core.scoring import Reference
 
 __all__ = ["weighed"]

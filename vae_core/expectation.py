@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import torch
 
 from vae_core.arrays import MICROSECONDS_A_DAY, flat
-from vae_core.columns import BooleanCodec, CategoryCodec, NumberCodec, TimestampCodec
+from vae_core.categories import CategoryCodec
+from vae_core.columns import BooleanCodec, NumberCodec, TimestampCodec
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.losses import category_probabilities
 from vae_core.modules import VAE, Decoded
@@ -123,7 +124,7 @@ def _clock(share: float) -> str:
 def _category_text(codec: CategoryCodec, probabilities: Floats) -> list[str]:
     """The three likeliest values of each row with their probabilities."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
-    names = ["null", "a new value", "a rare value", *codec.vocabulary[: codec.n_top]]
+    names = codec.names
     return [
         " or ".join(f"{names[code]} ({row[code]:.0%})" for code in best if row[code] >= 0.05)
         or names[best[0]]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vae_core.columns import NULL, UNSEEN, BooleanCodec, CategoryCodec, Codec, NumberCodec, TimestampCodec
+from vae_core.categories import NULL, UNSEEN, CategoryCodec
+from vae_core.columns import BooleanCodec, Codec, NumberCodec, TimestampCodec
 from vae_core.encoding import EncodedBatch
 from vae_core.expectation import Expectation
 from vae_core.repair import Repair, Repairer

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from vae_core import arrays
-from vae_core.columns import BooleanCodec, CategoryCodec, NumberCodec, TimestampCodec
+from vae_core.categories import CategoryCodec
+from vae_core.columns import BooleanCodec, NumberCodec, TimestampCodec
 from vae_core.encoding import Measured, TableEncoder
 from vae_core.slabs import Slab
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vae_core.columns import UNSEEN
+from vae_core.categories import UNSEEN
 from vae_core.encoding import EncodedBatch
 from vae_core.losses import category_probabilities
 from vae_core.modules import VAE, Decoded

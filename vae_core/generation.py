@@ -10,7 +10,8 @@ import pyarrow as pa
 import torch
 
 from vae_core.arrays import MICROSECONDS_A_DAY
-from vae_core.columns import RARE, UNSEEN, BooleanCodec, CategoryCodec, Codec, TimestampCodec
+from vae_core.categories import RARE, UNSEEN, CategoryCodec
+from vae_core.columns import BooleanCodec, Codec, TimestampCodec
 from vae_core.encoding import TableEncoder
 from vae_core.expectation import Expectation, as_type, parameters
 from vae_core.modules import VAE

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from vae_core.columns import RESERVED
+from vae_core.categories import RESERVED
 from vae_core.encoding import Layout
 from vae_core.losses import fixed_shares, null_costs
 from vae_core.modules import EMBEDDING, LARGEST_LOG_VARIANCE, TILE, VAE, MemberLinear

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from vae_core.columns import RESERVED
+from vae_core.categories import RESERVED
 from vae_core.encoding import EncodedBatch, Layout
 from vae_core.modules import Decoded, Latent
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vae_core.columns import NULL, UNSEEN, BooleanCodec, expand
+from vae_core.categories import NULL, UNSEEN
+from vae_core.columns import BooleanCodec, expand
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.expectation import Expectation, expect
 from vae_core.filling import filled

@@ -19,7 +19,9 @@ _T = TypeVar("_T")
 
 SHARES = frozenset({"nulls", "share", "rare", "unseen", "shares", "tail_share", "contamination"})
 """Fields that lie from 0 to 1."""
-COUNTS = frozenset({"rows", "n_top", "once", "counts", "confirmed", "null_evidence", "new_evidence"})
+COUNTS = frozenset(
+    {"rows", "n_top", "once", "counts", "confirmed", "null_evidence", "new_evidence", "groups"}
+)
 """Fields that are not negative."""
 LEAST_SHARE = 1e-30
 """A probability below it has no logarithm in single precision."""
@@ -88,6 +90,11 @@ def _require_words(codec: Any) -> None:
     words, top, beyond = len(codec.vocabulary), len(codec.shares), len(codec.counts)
     if (top, words) != (codec.n_top, codec.n_top + beyond) or len(set(codec.vocabulary)) != words:
         raise ValueError(f"{codec.name} must have {codec.n_top} + {beyond} words, however it has {words}")
+    groups = {*codec.groups} - {0}
+    if len(codec.groups) not in (0, beyond) or max(groups, default=0) != len(groups):
+        raise ValueError(
+            f"{codec.name} must have groups 1, 2, … of {beyond} words, however {sorted(groups)[:5]}"
+        )
     if not LEAST_SHARE <= codec.unseen <= 0.5:
         raise ValueError(f"{codec.name} must expect values never seen, however unseen is {codec.unseen}")
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vae_core.backward import Passes
+from vae_core.categories import UNSEEN
 from vae_core.checkpoint import Checkpoint, Standing, digest_of
-from vae_core.columns import UNSEEN
 from vae_core.encoding import EncodedBatch
 from vae_core.exceptions import DivergenceError
 from vae_core.modules import VAE

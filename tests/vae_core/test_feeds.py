@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from vae_core import TableSchema
-from vae_core.columns import BooleanCodec, CategoryCodec, Codec
+from vae_core.categories import CategoryCodec
+from vae_core.columns import BooleanCodec, Codec
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.feeds import slabs
 from vae_core.slabs import BLOCK, Slab

@@ -8,7 +8,7 @@ import torch
 from torch import distributions as d
 
 from vae_core import TableSchema
-from vae_core.columns import NULL, RARE, UNSEEN
+from vae_core.categories import NULL, RARE, UNSEEN
 from vae_core.encoding import TableEncoder
 from vae_core.losses import (
     bernoulli_nll,
