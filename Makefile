@@ -33,7 +33,7 @@ demo: $(READY)  ## train on half a year of real flights, score the 31 nights of 
 	@.venv/bin/vaewatch demo
 
 test: $(READY) $(BENCH)  ## all tests, a file a core
-	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## format, lint, strict types, import contracts, documentation
 	@$(PYTHON) -m ruff format --check .
