@@ -47,6 +47,7 @@ __all__ = ["TrainingRows", "draw_rows", "fit_detector", "train"]
 CALIBRATION_ROWS = 200_000
 SEED = 0
 MOST_LOGGED = 1_000  # cleaned rows shown in MLflow
+MOST_NAMED = 20  # values of a group shown there
 
 
 @dataclass(frozen=True)
@@ -281,6 +282,7 @@ def log_and_register(
         with tempfile.TemporaryDirectory() as folder:
             _log_pictures(run, detector, Path(folder))
             _log_cleaned(run, pipeline, detector, rows)
+            _log_groups(run, pipeline, detector)
             if tried is not None:
                 _log_planted(run, tried, Path(folder))
             detector.save(Path(folder) / "detector")
@@ -337,6 +339,24 @@ def _log_cleaned(run: Run, pipeline: Pipeline, detector: VAEDetector, rows: Trai
     aside = rows.fit.take(pa.array(detector.set_aside_[:MOST_LOGGED], pa.int64()))
     shown = [name for name in aside.schema.names if name not in pipeline.columns.sensitive]
     run.log_table(aside.select(shown).to_pandas(), "set_aside.json")
+
+
+def _log_groups(run: Run, pipeline: Pipeline, detector: VAEDetector) -> None:
+    """Which rare values are learned together, as a table without sensitive columns."""
+    found = [
+        {
+            "column": codec.name,
+            "like": words[0][0],
+            "values": len(words),
+            "rows": sum(count for _, count in words),
+            "commonest": ", ".join(word for word, _ in words[:MOST_NAMED]),
+        }
+        for codec in detector.encoder_.categorical
+        if codec.name not in pipeline.columns.sensitive
+        for words in map(codec.words_of, range(1, codec.n_groups + 1))
+    ]
+    if found:
+        run.log_table(pa.Table.from_pylist(found).to_pandas(), "groups.json")
 
 
 def _verdict(tried: Honesty | None) -> str:

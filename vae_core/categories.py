@@ -142,6 +142,11 @@ class CategoryCodec:
         """Number of groups of rare values: each has a code, after those of the top values."""
         return max(self.groups, default=0)
 
+    def words_of(self, group: int) -> list[tuple[str, int]]:
+        """The words of a group, from 1 on, and how many rows each had; the commonest first."""
+        beyond = zip(self.vocabulary[self.n_top :], self.counts, self.groups, strict=True)
+        return [(word, count) for word, count, found in beyond if found == group]
+
     @property
     def size(self) -> int:
         """Number of codes."""

@@ -11,10 +11,11 @@ that differ between values more than within them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from threadpoolctl import threadpool_limits
 
 from vae_core.encoding import EncodedBatch
@@ -25,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEAST_ROWS = 4  # of a value, that its company be known
-MOST_VALUES = 20_000  # that are put into groups, the commonest
+MOST_CELLS = 4_000_000  # values by what they are known by; of more the commonest are put into groups
 MOST_GROUPS, FEWEST_VALUES = 32, 4  # of a column; values a group, on average
 WIDEST = 256  # codes of another column that are told apart: those of its commonest values
 LEAST_APART = 0.05  # share of a variance that lies between values, from which on it tells them apart
@@ -45,13 +46,37 @@ def grouped(places: Ints, counts: Ints, rows: EncodedBatch, column: int) -> Ints
     column
         Number of the column among the categorical ones: it is no company of its own.
     """
-    known = int((counts[:MOST_VALUES] >= LEAST_ROWS).sum())
-    chosen = (places >= 0) & (places < known)
+    known = min(int((counts >= LEAST_ROWS).sum()), MOST_CELLS // _width(rows))
     groups = np.zeros(counts.size, dtype=np.int64)
     if known > 1:
-        company = _company(places[chosen], known, rows.take(np.flatnonzero(chosen)), column)
+        holders = np.flatnonzero((places >= 0) & (places < known))
+        company = _company(_Held(holders, places[holders], known), rows, column)
         groups[:known] = _clusters(company, counts[:known])
     return groups
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Numbers of the rows with a value [h], which value each holds [h], and how many values there are."""
+
+    rows: Ints
+    places: Ints
+    many: int
+
+    def sums(self, cells: npt.NDArray[Any]) -> Floats:
+        """Sums of cells [n] by value [many]."""
+        return np.bincount(self.places, cells[self.rows], self.many).astype(np.float64)
+
+    def counts(self, codes: Ints) -> Floats:
+        """Rows with each value and code, of codes [n] below WIDEST, [many, WIDEST]."""
+        pairs = self.places * WIDEST + np.minimum(codes[self.rows], WIDEST - 1)
+        return np.bincount(pairs, minlength=self.many * WIDEST).reshape(-1, WIDEST).astype(np.float64)
+
+
+def _width(rows: EncodedBatch) -> int:
+    """Cells that the company of one value may have."""
+    codes = rows.codes.amax(dim=0).clamp(max=WIDEST - 1) + 1
+    return int(codes.sum()) + sum(part.shape[1] for part in (rows.numbers, rows.bits, rows.present))
 
 
 def _clusters(company: Floats, counts: Ints) -> Ints:
@@ -66,23 +91,23 @@ def _clusters(company: Floats, counts: Ints) -> Ints:
     return np.unique(labels, return_inverse=True)[1].astype(np.int64) + 1
 
 
-def _company(places: Ints, many: int, rows: EncodedBatch, column: int) -> Floats:
-    """What each value [many] is known by [many, d]: how far its rows lie from all, in standard deviations."""
-    counts = np.bincount(places, minlength=many).astype(np.float64)
-    blocks = [_shrunk(sums, squares, counts) for sums, squares in _sums(places, many, rows, column)]
-    return np.concatenate([np.zeros((many, 1)), *blocks], axis=1).round(6)  # what differs less is the same
+def _company(held: _Held, rows: EncodedBatch, column: int) -> Floats:
+    """What each value is known by [many, d]: how far its rows lie from all, in standard deviations."""
+    sizes = np.bincount(held.places, minlength=held.many).astype(np.float64)
+    blocks = [_shrunk(sums, squares, sizes) for sums, squares in _sums(held, rows, column)]
+    found = np.concatenate([np.zeros((held.many, 1)), *blocks], axis=1)
+    return found.round(6)  # what differs less is the same
 
 
-def _sums(places: Ints, many: int, rows: EncodedBatch, column: int) -> Iterator[tuple[Floats, Floats]]:
-    """Sums by value [many, d], and sums of squares [d], of each other column."""
-    for shown in torch.cat([rows.numbers, rows.bits, rows.present], dim=1).unbind(dim=1):
-        one = shown.double().numpy()
-        yield np.bincount(places, one, many)[:, None].astype(np.float64), np.array([one @ one])
-    for j, codes in enumerate(rows.codes.T.clamp(max=WIDEST - 1).numpy()):
+def _sums(held: _Held, rows: EncodedBatch, column: int) -> Iterator[tuple[Floats, Floats]]:
+    """Sums by value [many, d], and sums of squares [d], of each other column, one at a time."""
+    for part in (rows.numbers, rows.bits, rows.present):
+        for cells in part.numpy().T:
+            yield held.sums(cells)[:, None], held.sums(cells**2).sum(keepdims=True)
+    for j, codes in enumerate(rows.codes.numpy().T):
         if j != column:
-            rows_of = np.bincount(places * WIDEST + codes, minlength=many * WIDEST).astype(np.float64)
-            sums = rows_of.reshape(many, WIDEST)
-            yield sums, sums.sum(axis=0)
+            counts = held.counts(codes)
+            yield counts, counts.sum(axis=0)
 
 
 def _shrunk(sums: Floats, squares: Floats, counts: Floats) -> Floats:

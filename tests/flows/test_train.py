@@ -6,13 +6,15 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from flows.config import Pipeline, load_pipeline
 from flows.errors import ConfigError
 from flows.registry import Registry
-from flows.train import TrainingRows, _log_cleaned, _require_columns
+from flows.runs import Run
+from flows.train import TrainingRows, _log_cleaned, _log_groups, _require_columns
 from vae_core import VAEDetector
 
 TABLE = pa.table({"id": [1], "amount": [2.5], "shop": ["Bern"], "coupon": pa.array([7], pa.decimal128(9, 2))})
@@ -55,6 +57,28 @@ def test_columns_that_are_not_there_or_hold_no_numbers_are_named(
         _require_columns(pipeline(tmp_path, columns), TABLE)
 
 
+def registry_in(folder: Path) -> Registry:
+    return Registry(
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        registry_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        artifact_location=str(folder / "artifacts"),
+        experiment="orders",
+        model_name="orders",
+        live_alias="champion",
+        candidate_alias="challenger",
+    )
+
+
+def logged(registry: Registry, run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """A table of a run, as MLflow's client reads it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking_uri)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry.tracking_uri)
+    experiment = client.get_run(run.id).info.experiment_id
+    return pd.DataFrame(client.load_table(experiment, name, run_ids=[run.id]))
+
+
 def test_rows_that_members_did_not_learn_from_are_a_table_in_mlflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,26 +89,34 @@ def test_rows_that_members_did_not_learn_from_are_a_table_in_mlflow(
     table = pa.table({"id": np.arange(1600), "shop": ["Bern"] * 1600, **columns})
     detector = VAEDetector(kinds={"id": "key"}, random_state=0).fit(table)
     rows = TrainingRows(table, table, (), date(2024, 1, 1), date(2024, 1, 1), 0)
-    registry = Registry(
-        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-        registry_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-        artifact_location=str(tmp_path / "artifacts"),
-        experiment="orders",
-        model_name="orders",
-        live_alias="champion",
-        candidate_alias="challenger",
-    )
+    registry = registry_in(tmp_path)
 
     with registry.start_run("train", {}) as run:
         _log_cleaned(run, pipeline(tmp_path, "key: [id], sensitive: [shop]"), detector, rows)
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking_uri)
-    from mlflow import MlflowClient
-
-    client = MlflowClient(registry.tracking_uri)
-    experiment = client.get_run(run.id).info.experiment_id
-    shown = client.load_table(experiment, "set_aside.json", run_ids=[run.id])
+    shown = logged(registry, run, "set_aside.json", monkeypatch)
     assert list(shown.columns) == ["id", "a", "b", "c", "d"]
     assert list(shown["id"]) == list(detector.set_aside_)
     assert np.mean(shown["id"] >= 1500) > 0.7
     np.testing.assert_allclose(shown["a"], columns["a"][detector.set_aside_])
+
+
+def test_values_that_are_learned_together_are_a_table_in_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row a group, the commonest value first; sensitive columns are left out."""
+    random = np.random.default_rng(0)
+    shop, clerk = random.integers(4, size=4000), random.integers(10, size=4000)
+    names = [f"{'ABCD'[one]}{number}" for one, number in zip(shop, clerk, strict=True)]
+    table = pa.table({"shop": [f"S{one}" for one in shop], "clerk": names, "patient": names})
+    detector = VAEDetector(max_categories=4, max_steps=2, random_state=0).fit(table)
+    registry = registry_in(tmp_path)
+
+    with registry.start_run("train", {}) as run:
+        _log_groups(run, pipeline(tmp_path, "sensitive: [patient]"), detector)
+
+    shown = logged(registry, run, "groups.json", monkeypatch)
+    assert set(shown["column"]) == {"clerk"}
+    assert shown["values"].sum() == len(set(names)) - 4
+    assert all(len({name[0] for name in words.split(", ")}) == 1 for words in shown["commonest"])
+    assert list(shown["like"]) == [words.split(", ")[0] for words in shown["commonest"]]
