@@ -233,7 +233,7 @@ def test_scores_hold_every_flight_once(project: Project) -> None:
 
 
 def test_prefect_s_page_shows_the_night(project: Project) -> None:
-    """The server is that of other tests too: what is looked for is what the run left that scored the night."""
+    """The server is that of other tests too: what is looked for is what the scoring run left."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 
