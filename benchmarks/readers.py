@@ -330,10 +330,14 @@ def _journal(folder: Path) -> Reader:
 def _model(folder: Path) -> list[Reader]:
     """Return readers of the two files of a model folder."""
     saved, meta, tensors = folder / "model", "model.json", "tensors.safetensors"
-    detector = VAEDetector(max_steps=2, n_members=1, random_state=0, kinds={"n": "key"}, hidden_dims=(8,))
-    detector.fit(_table()).calibrate(_table())
+    like = pa.array([f"{word}{i % 5}" for i, word in enumerate(_table()["s"].to_pylist())])  # in groups
+    table = _table().append_column("like", like)
+    kinds = {"n": "key", "like": "categorical"}
+    small: dict[str, Any] = {"max_steps": 2, "n_members": 1, "hidden_dims": (8,), "max_categories": 1}
+    detector = VAEDetector(kinds=kinds, random_state=0, **small)
+    detector.fit(table).calibrate(table)
     detector.save(saved)
-    table, good = _table(), {name: (saved / name).read_bytes() for name in (meta, tensors)}
+    good = {name: (saved / name).read_bytes() for name in (meta, tensors)}
 
     def load(folder: Path) -> None:
         loaded = VAEDetector.load(folder)
