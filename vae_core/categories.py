@@ -82,8 +82,9 @@ class CategoryCodec:
 
     def encode(self, values: pa.Array) -> tuple[Ints, Floats32]:
         """Values [n] to codes [n], and what each costs within its code [n], nats."""
-        place = self.places(values)
-        null = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), dtype=np.bool_)
+        array = arrays.texts(values, self.name)
+        place = self.places(array)
+        null = np.asarray(pc.is_null(array).to_numpy(zero_copy_only=False), dtype=np.bool_)
         codes = np.where(null, NULL, self._codes[place])
         return codes, self._within(codes, place)
 
@@ -137,7 +138,7 @@ class CategoryCodec:
         counts = np.asarray((*np.ones(self.n_top), *self.counts, 1.0))
         return np.asarray(np.log(np.bincount(codes, counts)[codes] / counts))
 
-    @property
+    @cached_property
     def n_groups(self) -> int:
         """Number of groups of rare values: each has a code, after those of the top values."""
         return max(self.groups, default=0)

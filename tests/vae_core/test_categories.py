@@ -131,6 +131,13 @@ def test_the_likeliest_value_of_a_group_is_its_commonest() -> None:
     assert in_groups().likeliest(chances) == ["b", "a", None]
 
 
+def test_a_null_among_the_words_of_a_dictionary_is_null() -> None:
+    """A null may hide behind an index that is there."""
+    hidden = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None]))
+
+    assert in_groups().encode(hidden)[0].tolist() == [RESERVED, NULL]
+
+
 def test_groups_survive_json() -> None:
     """A codec with groups written as JSON and read again equals itself."""
     assert codec_from_json(json.loads(json.dumps(codec_to_json(in_groups())))) == in_groups()
