@@ -146,11 +146,10 @@ class TableEncoder:
 
     def _put_in_groups(self, table: pa.Table) -> None:
         """Let rare values that come in like rows share a code."""
-        if any(codec.counts for codec in self.categorical):
+        crowded = [codec for codec in self.categorical if codec.counts]
+        if crowded:
             rows = self.encode(table)
-            found = {
-                codec.name: codec.in_groups(self._groups(table, codec, rows)) for codec in self.categorical
-            }
+            found = {codec.name: codec.in_groups(self._groups(table, codec, rows)) for codec in crowded}
             self.codecs = tuple(found.get(codec.name, codec) for codec in self.codecs)
 
     def _groups(self, table: pa.Table, codec: CategoryCodec, rows: EncodedBatch) -> npt.NDArray[np.int64]:

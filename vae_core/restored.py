@@ -93,7 +93,7 @@ def _require_words(codec: Any) -> None:
     groups = {*codec.groups} - {0}
     if len(codec.groups) not in (0, beyond) or max(groups, default=0) != len(groups):
         raise ValueError(
-            f"{codec.name} must have groups 1, 2, … of {beyond} words, however {sorted(groups)[:5]}"
+            f"{codec.name} must have groups 1, 2, … of {beyond} words, however they are {sorted(groups)[:5]}"
         )
     if not LEAST_SHARE <= codec.unseen <= 0.5:
         raise ValueError(f"{codec.name} must expect values never seen, however unseen is {codec.unseen}")
