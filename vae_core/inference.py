@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from vae_core.categories import RESERVED
 from vae_core.encoding import Layout
@@ -82,7 +81,7 @@ class Network:
         """The first layer of all members, side by side in one product."""
         self.start.run(slab, block, self.first)
         if self.bends_first:
-            silu(self.first, inplace=True)
+            _bend(self.first)
 
     def _finish(self, k: int) -> None:
         """The other layers of one member."""
@@ -125,8 +124,15 @@ class _Layer:
         else:
             torch.addmm(self.bias[k], x, self.weight[k], out=self.out)
         if self.bends:
-            silu(self.out, inplace=True)
+            _bend(self.out)
         return self.out.T if self.narrow else self.out
+
+
+def _bend(x: Tensor) -> None:
+    """SiLU in place."""
+    from vae_core.loss_kernels import bend
+
+    bend(x.view(-1).numpy())
 
 
 def _linear(stack: nn.Sequential) -> list[MemberLinear]:

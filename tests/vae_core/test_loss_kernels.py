@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from vae_core import loss_kernels
 
@@ -19,6 +20,7 @@ Wide = npt.NDArray[np.float64]
         ("tanh", X, np.tanh),
         ("softplus", X, lambda x: np.logaddexp(0, x)),
         ("log", np.exp(X), np.log),
+        ("sigmoid", X, lambda x: 1 / (1 + np.exp(-x))),
     ],
 )
 def test_functions_are_exact_to_single_precision(
@@ -40,3 +42,14 @@ def test_exponentials_stay_finite() -> None:
 
     assert np.isfinite(ends).all()
     assert ends[0] > 0
+
+
+def test_activations_are_those_of_torch() -> None:
+    """SiLU of numbers near and far, none of them infinite after it; what is no number stays none."""
+    x = np.concatenate([X, [1e4, -1e4, 1e30, -1e30, np.nan]]).astype(np.float32)
+    found = x.copy()
+
+    loss_kernels.bend(found)
+
+    expected = torch.nn.functional.silu(torch.from_numpy(x).double()).numpy()
+    np.testing.assert_allclose(found, expected, rtol=4.8e-7, atol=1e-7)
