@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -136,8 +137,9 @@ def _notify(name: str, alert: Alert, address: str) -> bool:
     urgency, service = NotifyType(URGENCY.get(alert.kind, "warning")), Apprise()
     if service.add(address) and service.notify(body=alert.message, title=title, notify_type=urgency):
         return True
-    scheme = address.partition(":")[0]
-    LOG.warning("%s could not be told to an address of kind %s; it will be tried again", alert.kind, scheme)
+    scheme = re.match("([A-Za-z][A-Za-z0-9+.-]*)://", address)  # a piece of a password has none
+    kind = scheme[1] if scheme else "unknown"
+    LOG.warning("%s could not be told to an address of kind %s; it will be tried again", alert.kind, kind)
     return False
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -45,21 +45,20 @@ class RemoteStore(Store):
     Raises
     ------
     ConfigError
-        The URI holds credentials.
+        The URI holds credentials or settings, or a bucket that can be none.
     StoreError
         Nothing is known of such stores.
     """
 
     def __init__(self, uri: str) -> None:
-        parts = urlsplit(uri)
-        if parts.scheme == "s3" and "@" in parts.netloc:
-            raise ConfigError(
-                f"an address without credentials was required, however s3://…@{parts.hostname} came;"
-                " put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            )
-        self._uri = uri.partition("?")[0].rstrip("/")
-        self._base = f"{parts.scheme}://{parts.netloc}" + (f"?{parts.query}" if parts.query else "")
-        self._folder = parts.path.strip("/")
+        scheme, _, place = uri.partition("://")
+        bucket, _, folder = place.partition("/")
+        _refuse_credentials(scheme, bucket)
+        _refuse_settings(uri)
+        _refuse_signs(bucket)
+        self._uri = uri.rstrip("/")
+        self._base = f"{scheme.lower()}://{bucket}"
+        self._folder = folder.strip("/")
         self._files, bucket = _reading(self._base, os.getpid(), _surroundings())
         self._root = f"{bucket}/{self._folder}".rstrip("/")
 
@@ -195,6 +194,31 @@ class RemoteStore(Store):
         return Stored(key, f"{self._uri}/{key}", info.size or 0, modified)
 
 
+def _refuse_credentials(scheme: str, bucket: str) -> None:
+    if scheme.lower() == "s3" and re.search("[@:]", bucket):
+        raise ConfigError(
+            "an address without credentials was required, however s3:// with a user came;"
+            " put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+
+
+def _refuse_settings(uri: str) -> None:
+    """Refuse what would hold for one client, and be lost where a single file is named."""
+    found = re.search(r"\?\w+=", uri)
+    if found:
+        raise ConfigError(
+            f"an address without settings was required, however {uri[: found.end()]}… came;"
+            " put them into the environment, such as AWS_ENDPOINT_URL and AWS_REGION"
+        )
+
+
+def _refuse_signs(bucket: str) -> None:
+    if re.search("[?#]", bucket):
+        raise ConfigError(
+            f"a bucket's name without ? and # was required, however {bucket!r} came; correct the address"
+        )
+
+
 @lru_cache(maxsize=16)
 def _reading(base: str, process: int, surroundings: tuple[tuple[str, str], ...]) -> tuple[Any, str]:
     """Return Arrow's client, and what it calls the bucket; one a process: clients do not survive a fork."""
@@ -213,7 +237,7 @@ def _writing(base: str, region: str | None, process: int, surroundings: tuple[tu
         options |= {"endpoint": endpoint} if endpoint else {}
     retries = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
     with _answers("open", base):
-        return _obstore().store.from_url(base.partition("?")[0], retry_config=retries, **options)
+        return _obstore().store.from_url(base, retry_config=retries, **options)
 
 
 def _surroundings() -> tuple[tuple[str, str], ...]:

@@ -83,26 +83,31 @@ class Said:
     keys
         ``row_key`` texts of the rows that have one.
     rows
-        Rows without key columns, as they were flagged; None where there are none.
+        Rows without key columns, as they were flagged, a table a night: their types may differ.
     """
 
     keys: frozenset[str]
-    rows: pa.Table | None = None
+    rows: tuple[pa.Table, ...] = ()
 
     def among(
         self, table: pa.Table, keys: Sequence[str], sensitive: Collection[str]
     ) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which rows [n] of a table are spoken of: by their keys, else by all that they hold."""
         found = named(table, keys, sensitive, self.keys)
-        if self.rows is None:
-            return found
-        names = [name for name in table.schema.names if name in self.rows.schema.names]
-        target = pa.schema([table.schema.field(name) for name in names])
-        with suppress(pa.ArrowException):  # rows of other types are other rows
-            rows = self.rows.select(names).cast(target).combine_chunks()
-            texts = [text for one in rows.to_batches() for text in row_keys(one, names, ()).to_pylist()]
-            found |= named(table, names, (), set(texts))
-        return found
+        flagged = {name for one in self.rows for name in one.schema.names}
+        shared = pa.schema([field for field in table.schema if field.name in flagged])
+        texts = {text for one in self.rows for text in _texts(one, shared)}
+        return found | named(table, shared.names, (), texts)
+
+
+def _texts(rows: pa.Table, schema: pa.Schema) -> list[str]:
+    """All that rows hold in a schema's columns and types, as ``row_key`` texts; null where they lack one."""
+    own = pa.schema([field for field in schema if field.name in rows.schema.names])
+    with suppress(pa.ArrowException):
+        few = [schema.empty_table(), rows.select(own.names).cast(own)]
+        whole = pa.concat_tables(few, promote_options="default")
+        return [text for one in whole.to_batches() for text in row_keys(one, schema.names, ()).to_pylist()]
+    return []  # rows of other types are other rows
 
 
 def said_of(store: Store, first: date, last: date, wanted: Collection[str], prefix: str = "") -> Said:
@@ -125,7 +130,7 @@ def said_of(store: Store, first: date, last: date, wanted: Collection[str], pref
         keys |= {row["row_key"] for row in said.values() if row["row_key"] not in KEYLESS}
         keyless = [name for name, row in said.items() if row["row_key"] in KEYLESS]
         rows += _flagged(store, day, keyless, prefix)
-    return Said(frozenset(keys), pa.concat_tables(rows, promote_options="permissive") if rows else None)
+    return Said(frozenset(keys), tuple(rows))
 
 
 def _flagged(store: Store, day: date, ids: list[str], prefix: str) -> list[pa.Table]:
@@ -205,7 +210,15 @@ def _may_be(table: pa.Table, names: Sequence[str], keys: Sequence[dict[str, Any]
         kind = kind.value_type if pt.is_dictionary(kind) else kind
         if not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
             continue
-        with suppress(pa.ArrowException):  # keys from when the column had another type tell nothing
-            values = pa.array([key.get(name) for key in keys]).cast(kind)
-            mask &= pc.is_in(table[name].cast(kind), value_set=values).to_numpy()
+        values = _held([key.get(name) for key in keys], kind)
+        mask &= pc.is_in(table[name].cast(kind), value_set=values).to_numpy()
     return mask
+
+
+def _held(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Those of the values that a column of this type can hold: no row of it has another."""
+    held = []
+    for value in values:
+        with suppress(pa.ArrowException, OverflowError, TypeError, ValueError):
+            held.append(pa.scalar(value, kind).as_py())
+    return pa.array(held, kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from flows.cells import plain_rows
 from review.errors import ReviewError
 
 __all__ = ["MOST_CHARACTERS", "MOST_ROWS", "inert", "to_csv", "to_excel", "to_parquet"]
@@ -119,8 +121,9 @@ def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Values as text; what Arrow has no text for, as JSON or hexadecimal digits."""
     kind = column.type.value_type if pt.is_dictionary(column.type) else column.type
     if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_temporal(kind) or pt.is_decimal(kind):
-        return _valid(column.cast(kind).cast(_TEXT))
-    return pa.chunked_array([[_text(value) for value in column.to_pylist()]], _TEXT)
+        with suppress(pa.ArrowException):  # moments of a zone that nobody knows
+            return _valid(column.cast(kind).cast(_TEXT))
+    return pa.chunked_array([[_text(value) for value in _values(column)]], _TEXT)
 
 
 def _valid(texts: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -143,7 +146,12 @@ def _text(value: Any) -> str | None:
 
 def _rows(table: pa.Table) -> Any:
     for batch in table.to_batches(max_chunksize=10_000):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield from zip(*(_values(column) for column in batch.columns), strict=True)
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Plain values; one that Python has none for comes as text."""
+    return [row["x"] for row in plain_rows(pa.table({"x": column}))]
 
 
 def _write(sheet: Any, row: int, column: int, value: Any, formats: dict[type, Any]) -> None:
@@ -156,6 +164,7 @@ def _write(sheet: Any, row: int, column: int, value: Any, formats: dict[type, An
         exact = abs(value) < _LARGEST_EXACT if isinstance(value, int) else abs(value) < float("inf")
         sheet.write_number(row, column, value) if exact else sheet.write_string(row, column, str(value))
     elif isinstance(value, date) and value.year >= 1900:
-        sheet.write_datetime(row, column, value, formats[type(value)])
+        kind = datetime if isinstance(value, datetime) else date  # pandas has moments of its own
+        sheet.write_datetime(row, column, value, formats[kind])
     else:
         sheet.write_string(row, column, str(value), formats[str])

@@ -149,9 +149,10 @@ class VerdictStore:
         found = self._last(subjects.c.slot.startswith(ORPHAN), *of_night)
         return [one for one in found if one.verdict is not None]
 
-    def history(self, row_id: str) -> list[Verdict]:
-        """All verdicts on a row, oldest first."""
-        return self._read(_line().where(subjects.c.pipeline == self.pipeline, subjects.c.slot == row_id))
+    def history(self, dt: date, row_id: str) -> list[Verdict]:
+        """All verdicts on a row of a night, oldest first; files that come every night have the same ids."""
+        mine = (subjects.c.pipeline == self.pipeline, subjects.c.dt == dt, subjects.c.slot == row_id)
+        return self._read(_line().where(*mine))
 
     def everything(self, dt: date) -> list[Verdict]:
         """All verdicts of a night, oldest first, superseded and withdrawn ones and orphans too."""

@@ -58,7 +58,7 @@ def _gone(here: Desk, day: date, row_id: str) -> None:
     st.title("Row", anchor=False)
     st.info(f"This row is not among the flags of {day}. The night may have been scored again.")
     night_link(day, f"Night of {day:%-d %b %Y}")
-    _history(here, row_id)
+    _history(here, day, row_id)
 
 
 def _body(here: Desk, flagged: Flagged, place: int, row_id: str) -> None:
@@ -240,7 +240,7 @@ def _more(
     elif chosen == MORE[1]:
         _earlier(here, flagged, row)
     elif chosen == MORE[2]:
-        _history(here, row_id)
+        _history(here, flagged.day, row_id)
     else:
         _lineage(here, flagged, row)
 
@@ -330,7 +330,7 @@ def _earlier(here: Desk, flagged: Flagged, row: Mapping[str, Any]) -> None:
     )
 
 
-def _history(here: Desk, row_id: str) -> None:
+def _history(here: Desk, day: date, row_id: str) -> None:
     lines = [
         {
             "When (UTC)": f"{one.decided_at:%Y-%m-%d %H:%M:%S}",
@@ -338,7 +338,7 @@ def _history(here: Desk, row_id: str) -> None:
             "Verdict": verdict_text(one.verdict) or "withdrawn",
             "Note": cut(one.note),
         }
-        for one in reversed(here.verdicts.history(row_id))
+        for one in reversed(here.verdicts.history(day, row_id))
     ]
     if lines:
         st.dataframe(

@@ -57,4 +57,4 @@ def test_two_people_never_overwrite_each_other_silently(
 
     with VerdictStore.open(default_url(pipeline.root), "orders") as store:
         assert store.settled() == {DAY: {"expected": 250}}
-        assert [one.verdict for one in store.history(row)] == ["anomaly", "expected"]
+        assert [one.verdict for one in store.history(DAY, row)] == ["anomaly", "expected"]

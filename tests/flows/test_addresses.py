@@ -18,6 +18,17 @@ SECRETS = [
     "https://hunter2@mlflow.example",
     "abfs://box@account.dfs.core.windows.net/in?sig=hunter2",
     "https://host/in?X-Amz-Signature=hunter2",
+    "postgresql://mlflow:p/hunter2@host/runs",
+    "mysql://ann:a:b/hunter2@host/runs",
+    "postgresql://ann:12/hunter2@host",
+    "postgresql://ann:p#hunter2@host/runs",
+    "postgresql://ann:p?hunter2@host/runs",
+    "postgresql://ann:p@q/hunter2@host/runs",
+    "postgresql://ann@corp:p/hunter2@host/runs",
+    "s3://AKIA:p/hunter2@bucket/in",
+    "redis://:hunter2@host/0",
+    "https://ann:p/hunter2@mlflow.example",
+    "HTTPS://hunter2@mlflow.example/team@x",
 ]
 
 
@@ -38,11 +49,37 @@ def test_an_address_with_a_secret_is_refused_without_showing_it(address: str) ->
         "postgresql://ann@host/runs",
         "sqlite:///runs.db",
         "https://mlflow.example:5000",
+        "https://mlflow.example/a@b",
+        "https://mlflow.example:5000/a@b?by=ann@shop",
+        "postgresql://ann@host:5432/runs?application_name=a@b",
     ],
 )
 def test_other_addresses_stay_and_are_shown(address: str) -> None:
     assert without_secrets(address) == address
     assert public(address) == address
+
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_a_message_shows_no_secret_of_an_address(address: str) -> None:
+    assert "hunter2" not in public(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://mlflow:p/Ss@db", "postgresql://mlflow:***@db"),
+        ("mysql://u:a:b/c@db/x", "mysql://u:***@db/x"),
+        (
+            "postgresql://ann:p@host/runs?application_name=a@b",
+            "postgresql://ann:***@host/runs?application_name=a@b",
+        ),
+        ("https://dapi0123@host", "https://***@host"),
+        ("https://ann:pass@host:5000/a@b", "https://***@host:5000/a@b"),
+    ],
+)
+def test_a_message_still_says_where_an_address_leads(address: str, shown: str) -> None:
+    """The host and what follows it stay; the user too, where the password alone is the secret."""
+    assert public(address) == shown
 
 
 @pytest.mark.parametrize("password", ["hunter2", "hunter2@x", "a:hunter2"])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,12 +189,16 @@ def test_a_file_is_withdrawn_as_long_as_the_commit_lasts(store: Store) -> None:
 
 
 def test_names_of_folders_are_taken_as_they_are(store: Store) -> None:
-    """Hive encodes values: the URI of a file with %20 in its name leads to that file."""
-    store.write_bytes("region=a%20b/part é.parquet", b"x")
-    found = store.list()[0]
+    """Hive encodes values: the URI of a file with %20 in its name leads to that file; so do # and ?."""
+    names = ["region=a%20b/part é.parquet", "region=a#b/dt=1/1#2.parquet", "region=a?b/dt=1/1?2.parquet"]
+    for name in names:
+        store.write_bytes(name, name.encode())
 
-    folder, _, name = found.path.rpartition("/")
-    assert Store.of(folder).read_bytes(name) == b"x"
+    for found in store.list():
+        folder, _, name = found.path.rpartition("/")
+        assert Store.of(folder).read_bytes(name) == found.key.encode()
+        assert [one.key for one in Store.of(folder).list()] == [name]
+    assert sorted(one.key for one in store.list()) == sorted(names)
 
 
 def test_a_store_that_is_away_is_no_missing_file(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +213,34 @@ def test_a_store_that_is_away_is_no_missing_file(s3: str, monkeypatch: pytest.Mo
     assert str(caught.value).startswith(f"cannot write {s3}/a: ")
 
 
-def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize("user", ["AKIA123:secret", "secret", "AKIA123:secret/of?it"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(user: str) -> None:
     """They belong into the environment: a pipeline file is shared."""
     with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID") as caught:
-        Store.of("s3://AKIA123:secret@bucket/results")
+        Store.of(f"s3://{user}@bucket/results")
     assert "secret" not in str(caught.value).lower().replace("aws_secret_access_key", "")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/data?endpoint_override=http://minio:9000&region=us-east-1",
+        "s3://bucket?region=us-east-1",
+        "gs://bucket/data?endpoint_override=localhost:9000",
+        "s3://bucket/data?secret_key=us-east-1",
+    ],
+)
+def test_settings_in_an_address_are_refused_and_not_left_out(uri: str) -> None:
+    """They would hold when files are listed, and not when they are opened: those are of another server."""
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL and AWS_REGION") as caught:
+        Store.of(uri)
+    assert uri.partition("?")[0] in str(caught.value)
+    assert "us-east-1" not in str(caught.value)
+
+
+def test_a_bucket_has_no_number_sign_in_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"a bucket's name without \? and # was required, however 'run#1'"):
+        Store.of("s3://run#1/data")
 
 
 def test_a_large_file_is_read_in_ranges_and_written_in_parts(s3: str, tmp_path: Path) -> None:
@@ -277,6 +305,26 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
         store.read_bytes("dangling.parquet")
     with pytest.raises(StoreError, match="Too many levels of symbolic links"):
         store.read_bytes("self.parquet")
+
+
+def test_a_folder_that_is_renamed_away_while_it_is_listed_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits of other nights come and go all the while."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "b" / "stays").touch()
+    listed = os.scandir
+
+    def too_late(path: Path) -> Any:
+        if path == tmp_path / "a":
+            path.rmdir()
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", too_late)
+
+    assert [one.key for one in LocalStore(tmp_path).list()] == ["b/stays"]
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_pipe_or_socket_is_never_opened(tmp_path: Path) -> None:

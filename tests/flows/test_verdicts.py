@@ -90,6 +90,53 @@ def test_rows_are_found_by_their_keys_whatever_the_types(kind: pa.DataType) -> N
     assert not named(table, keys, (), {json.dumps({"shop": 1, "number": "x", "at": "y"})}).any()
 
 
+@pytest.mark.parametrize(
+    ("kind", "number"), [(pa.uint64(), 2**64 - 1), (pa.uint64(), 2**63), (pa.int64(), -(2**63))]
+)
+@pytest.mark.parametrize("other", [7, 10**30, -(10**30), "x", 7.5, True, None, [1], {"a": 1}, "\ud800"])
+def test_whole_numbers_of_any_size_are_found_whatever_other_keys_hold(
+    kind: pa.DataType, number: int, other: Any
+) -> None:
+    """A key that the column cannot hold is the key of no row, and hides none of the others."""
+    table = pa.table({"id": pa.array([5, number], kind)})
+
+    found = named(table, ["id"], (), {json.dumps({"id": other}), json.dumps({"id": number})})
+
+    assert found.tolist() == [False, True]
+
+
+def flag(folder: Path, day: date, rows: dict[str, Any]) -> None:
+    """Write flags without keys, and verdicts that confirm them all."""
+    ids = [f"r{i}" for i in range(len(next(iter(rows.values()))))]
+    target = folder / f"flags/dt={day}/part-0.parquet"
+    target.parent.mkdir(parents=True)
+    pq.write_table(pa.table({**rows, "row_id": ids}), target)
+    say(folder, day, 9, *((one, "{}", "anomaly") for one in ids))
+
+
+def test_rows_without_keys_are_found_though_their_types_differ_from_night_to_night(tmp_path: Path) -> None:
+    """Each night's rows are compared in the table's types; those that are not of them are no row of it."""
+    flag(tmp_path, FIRST, {"x": [1, 5]})
+    flag(tmp_path, SECOND, {"x": ["2", "3"]})
+    flag(tmp_path, SECOND + timedelta(days=1), {"x": ["four"]})
+
+    said = said_of(Store.of(tmp_path), FIRST, SECOND + timedelta(days=1), CONFIRMED)
+
+    assert said.among(pa.table({"x": [1, 2, 4]}), [], ()).tolist() == [True, True, False]
+    assert said.among(pa.table({"x": ["four", "1", "x"]}), [], ()).tolist() == [True, True, False]
+
+
+def test_rows_of_nights_without_a_column_are_those_that_have_nothing_there(tmp_path: Path) -> None:
+    """A column that came later says that the rows before it are other rows; one that no flag has, nothing."""
+    flag(tmp_path, FIRST, {"x": [1]})
+    flag(tmp_path, SECOND, {"x": [2], "y": ["b"]})
+    table = pa.table({"x": [1, 1, 2, 2], "y": [None, "a", None, "b"], "z": [0, 0, 0, 0]})
+
+    found = said_of(Store.of(tmp_path), FIRST, SECOND, CONFIRMED).among(table, [], ())
+
+    assert found.tolist() == [True, False, False, True]
+
+
 def test_a_training_leaves_confirmed_rows_out(tmp_path: Path) -> None:
     """Those of the rows to fit on, and those held out for calibration."""
     (tmp_path / "orders.yml").write_text(

@@ -130,6 +130,39 @@ def test_numbers_times_and_nulls_come_back() -> None:
     assert "".join(cells[3].itertext()) == "41461", "a day of Excel's calendar"
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_moment_is_one_in_a_sheet_whatever_its_unit(unit: str) -> None:
+    """Nanoseconds are what pandas writes, microseconds what Spark does."""
+    times = pa.array([datetime(2013, 7, 6, 12), datetime(1850, 1, 1), None], pa.timestamp(unit))
+
+    texts = texts_of(to_excel(pa.table({"at": times})))
+
+    assert texts == ["at", "41461.5", "1850-01-01 00:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        (pa.array([10_000_000], pa.int32()).cast(pa.date32()), "29349-01-26"),
+        (pa.array([300_000 * 366], pa.int32()).cast(pa.date32()), "<value out of range: 109800000>"),
+        (pa.array([9 * 10**11], pa.timestamp("s")), "30489-11-11 16:00:00"),
+        (pa.array([10**18], pa.timestamp("s")), "<value out of range: 1000000000000000000>"),
+        (pa.array([-(10**11)], pa.timestamp("s")), "-1199-02-15 14:13:20"),
+        (pa.array([0], pa.timestamp("us", "Mars/Base")), "1970-01-01 00:00:00.000000"),
+        (
+            pa.array([[10_000_000]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())),
+            "(list<item: date32[day]>)",
+        ),
+    ],
+)
+def test_a_moment_that_python_has_none_for_is_text(column: pa.Array, text: str) -> None:
+    """Of a far year or an unknown zone, also beside a column whose name is shown as the same."""
+    table = pa.table({"a\x00": column, "a\x01": pa.array([1])})
+
+    assert [cell.strip("'") for cell in rows_of(to_csv(table))[1]] == [text, "1"]
+    assert texts_of(to_excel(table))[2:] == [text, "1"]
+
+
 def test_an_empty_table_has_its_header() -> None:
     table = pa.table({"x": pa.array([], pa.string()), "y": pa.array([], pa.int64())})
 

@@ -42,7 +42,7 @@ def found_again(*pairs: tuple[str, str]) -> pa.Table:
 def test_a_verdict_is_kept_with_its_reviewer_note_and_time(store: VerdictStore) -> None:
     batch = store.decide(rows("a"), "anomaly", reviewer="ann", note=" a ghost\x1b flight ", seen={})
 
-    [verdict] = store.history("a")
+    [verdict] = store.history(NIGHT, "a")
     assert (verdict.verdict, verdict.reviewer, verdict.note) == ("anomaly", "ann", "a ghost flight")
     assert (verdict.dt, verdict.row_key, verdict.supersedes, verdict.batch) == (
         NIGHT,
@@ -68,7 +68,7 @@ def test_history_is_appended_to_and_names_what_it_supersedes(store: VerdictStore
     store.decide(rows("a"), "investigating", reviewer="ann", seen={})
     store.decide(rows("a"), "data error", reviewer="ben", seen=seen(store))
 
-    first, second = store.history("a")
+    first, second = store.history(NIGHT, "a")
     assert second.supersedes == first.id
     assert second.decided_at > first.decided_at
     assert said(store) == {"a": "data error"}
@@ -109,14 +109,23 @@ def test_a_withdrawn_row_can_be_settled_again(store: VerdictStore) -> None:
 
     store.decide(rows("a"), "anomaly", reviewer="ben", seen=seen(store))
     assert said(store) == {"a": "anomaly"}
-    assert [one.verdict for one in store.history("a")] == ["expected", None, "anomaly"]
+    assert [one.verdict for one in store.history(NIGHT, "a")] == ["expected", None, "anomaly"]
+
+
+def test_the_history_of_a_row_is_that_of_its_night(store: VerdictStore) -> None:
+    """A source without dates has the same files every night, and so the same row ids."""
+    store.decide(rows("a"), "anomaly", reviewer="ann", seen={})
+    store.decide(rows("a", dt=NEXT), "expected", reviewer="ben", seen={})
+
+    assert [one.verdict for one in store.history(NIGHT, "a")] == ["anomaly"]
+    assert [one.verdict for one in store.history(NEXT, "a")] == ["expected"]
 
 
 def test_a_second_click_writes_nothing(store: VerdictStore) -> None:
     first = store.decide(rows("a", "b"), "expected", reviewer="ann", seen={})
 
     assert store.decide(rows("a", "b"), "expected", reviewer="ann", seen={}) == first
-    assert len(store.history("a")) == 1
+    assert len(store.history(NIGHT, "a")) == 1
 
 
 def test_a_withdrawn_verdict_is_none_and_stays_in_the_history(store: VerdictStore) -> None:
@@ -124,8 +133,8 @@ def test_a_withdrawn_verdict_is_none_and_stays_in_the_history(store: VerdictStor
     store.decide(rows("a", "b"), None, reviewer="ann", seen=seen(store))
 
     assert said(store) == {}
-    assert [one.verdict for one in store.history("a")] == ["expected", None]
-    assert store.history("b") == []
+    assert [one.verdict for one in store.history(NIGHT, "a")] == ["expected", None]
+    assert store.history(NIGHT, "b") == []
 
 
 def test_undo_brings_back_what_was_before_and_undoing_that_brings_it_again(store: VerdictStore) -> None:
@@ -175,7 +184,7 @@ def test_after_a_night_is_scored_again_rows_are_found_by_their_key(store: Verdic
     assert store.adopt(NIGHT, found_again(("a", "b"), ("b", "a"), ("d", "c"))) == []
     assert said(store) == {"a": "anomaly", "b": "anomaly", "d": "expected"}
     assert store.current(NIGHT)["a"].row_key == '{"key": "b"}'
-    assert [one.verdict for one in store.history("d")] == ["expected"]
+    assert [one.verdict for one in store.history(NIGHT, "d")] == ["expected"]
 
 
 def test_a_row_that_is_gone_leaves_an_orphan_that_comes_back_with_it(store: VerdictStore) -> None:
