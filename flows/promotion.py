@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from flows.errors import SchemaError
 from flows.manifest import Manifest
 from flows.shadow import NightRows, Opinion, finished_nights, known_to, opinion, read_night
-from flows.storage import Store
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
@@ -111,7 +108,7 @@ def gate(pipeline: Pipeline, champion: Contender, challenger: Contender) -> Verd
     """
     manifests = finished_nights(pipeline, pipeline.promotion.nights)
     detectors = [champion.detector, challenger.detector]
-    trials = [_trial(pipeline, one, champion, challenger, detectors) for one in manifests]
+    trials = [_trial(pipeline, one, detectors) for one in manifests]
     powers = _powers(pipeline, trials, detectors)
     return Verdict(
         challenger.ref.name,
@@ -156,33 +153,14 @@ class _Trial:
         }
 
 
-def _trial(
-    pipeline: Pipeline,
-    manifest: Manifest,
-    champion: Contender,
-    challenger: Contender,
-    detectors: Sequence[VAEDetector],
-) -> _Trial:
+def _trial(pipeline: Pipeline, manifest: Manifest, detectors: Sequence[VAEDetector]) -> _Trial:
+    """What champion and challenger say of a night; the flags of both are chosen afresh, and alike."""
     rows = read_night(pipeline, manifest, detectors)
     if not rows.table.num_rows:
         nobody = Opinion(np.empty(0), np.empty(0, dtype=np.bool_))
         return _Trial(rows, nobody, nobody)
-    policy = pipeline.decision.model_dump()
-    old, new = (opinion(one.detector, rows, policy) for one in (champion, challenger))
-    as_now = manifest.model.version == champion.ref.version and manifest.pipeline_digest == pipeline.digest()
-    if as_now and "flags" not in manifest.pruned:
-        old = Opinion(old.p_values, _committed(pipeline, manifest, rows))
+    old, new = (opinion(one, rows, pipeline.decision.model_dump()) for one in detectors)
     return _Trial(rows, old, new)
-
-
-def _committed(pipeline: Pipeline, manifest: Manifest, rows: NightRows) -> Bools:
-    """Which rows [n] the night's results flag."""
-    name = f"{pipeline.prefix}row_id"
-    store = Store.of(pipeline.output_path)
-    flags = [one for one in manifest.outputs if one.path.startswith("flags/")]
-    ids = [pq.ParquetFile(store.open_input(one.path)).read([name])[name] for one in flags]
-    known = pa.concat_arrays([pa.array([], pa.string()), *(chunk for one in ids for chunk in one.chunks)])
-    return np.asarray(pc.is_in(rows.ids, value_set=known).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 # -- Criteria -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from flows import results
 from flows.breaker import SHIFTED
-from flows.casts import plan_casts
+from flows.casts import carry
 from flows.commit import on_night, output_of, part_key, publish, rewritten
 from flows.context import calibration_of, champion_detector, model_ref
 from flows.decision import Decider
@@ -325,11 +325,11 @@ class _Line:
         return Stamp(self.cut, model.name, model.version, model.run_id, at, line=line)
 
     def _carried(self, flags: pa.RecordBatch) -> pa.Table:
-        """New flags in the columns and types of those before."""
+        """New flags in the columns and types of those before, as a scoring carries them over."""
         schema, ours = self.flags.schema, results.added_names(self.pipeline.prefix)
         common = pa.schema([field for field in schema if field.name not in ours])
         own = flags.select([name for name in flags.schema.names if not results.is_staged(name)])
-        carried = plan_casts(common, own.schema, optional=common.names).apply(own)
+        carried = carry(own, common)
         added = [flags.column(results.staged_name(name)) for name in results.added_names()]
         return pa.Table.from_batches([pa.RecordBatch.from_arrays([*carried.columns, *added], schema=schema)])
 

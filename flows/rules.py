@@ -214,8 +214,8 @@ def _compile_pair(entry: Entry, schema: pa.Schema) -> RowRule | None:
     excused = EXCUSED[kwargs.get("ignore_row_if") or "both_values_are_missing"]
 
     def breaks(batch: pa.RecordBatch) -> pa.BooleanArray:
-        left, right = (comparable(plain(batch.column(name))) for name in names)
-        holds = pc.fill_null(compare(left, right), False)
+        left, right = (plain(batch.column(name)) for name in names)
+        holds = pc.fill_null(compare(*alike(left, right)), False)
         return pc.and_not(pc.invert(holds), excused(present(left), present(right)))
 
     return RowRule(entry["type"], ", ".join(names), f"{names[0]} {words} {names[1]}", breaks)
@@ -225,6 +225,8 @@ def _compile_pair(entry: Entry, schema: pa.Schema) -> RowRule | None:
 
 MOMENT = pa.timestamp("us", "UTC")
 """Dates and times alike; one without a zone is read as UTC."""
+WIDE = pa.decimal128(20)
+"""Holds every integer of 64 bits, with a sign or without."""
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -252,6 +254,14 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def comparable(values: pa.Array) -> pa.Array:
     """Numbers of all widths as doubles, as pandas compares them; other values as they are."""
     return values.cast(pa.float64(), safe=False) if _is_number(values.type) else values
+
+
+def alike(left: pa.Array, right: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Two columns in types that compare as in pandas: integers to the last digit, others as `comparable`."""
+    kinds = {left.type, right.type}
+    if not all(map(pa.types.is_integer, kinds)):
+        return comparable(left), comparable(right)
+    return (left.cast(WIDE), right.cast(WIDE)) if kinds > {pa.uint64()} else (left, right)
 
 
 def missing(values: pa.Array) -> pa.BooleanArray:
@@ -373,7 +383,7 @@ def _sides(kwargs: Entry) -> list[tuple[Compare, Any, str]]:
 def _bound(value: Any, *, kind: pa.DataType) -> pa.Scalar:
     """Read a bound of a suite (JSON) as a value that a column of a type can be compared with."""
     if _is_number(kind):
-        return pa.scalar(float(value), pa.float64())
+        return pa.scalar(float(value), pa.float64())  # as Great Expectations reads it, whatever was written
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError(f"a bound such as 2013-07-06T00:00:00+00:00 was required, however {value} came")

@@ -6,6 +6,7 @@ Of a large night an even sample is read, and with it all rows that people have c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,9 +21,10 @@ from flows.casts import CastPlan, plan_casts
 from flows.decision import Decider
 from flows.errors import InputError, NoDataError
 from flows.expectations import bad_rows, load_suite, row_rules
-from flows.manifest import Manifest, read_manifest
+from flows.manifest import Manifest, manifest_key, read_manifest
 from flows.night import expected_schema
 from flows.results import row_ids
+from flows.stake import ranks, values_at_stake
 from flows.storage import Store
 from flows.tables import InputFile, input_file, night, open_table
 from flows.verdicts import confirmed_rows
@@ -37,6 +39,7 @@ MOST_ROWS = 50_000  # rows of a night that are scored; of a larger one an even s
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+_Part = tuple[pa.Array, Bools, Bools, pa.Table, Floats]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class NightRows:
         Which of them people have confirmed as anomalies, bool [n].
     unread
         Files that the models cannot read, with the reason.
+    at_stake
+        What is at stake in them [n], from 0 up; None where the pipeline names no such column.
     """
 
     day: date
@@ -68,6 +73,7 @@ class NightRows:
     share: float
     confirmed: Bools
     unread: tuple[str, ...]
+    at_stake: Floats | None
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,10 @@ def finished_nights(pipeline: Pipeline, most: int) -> list[Manifest]:
         There is none.
     """
     store = Store.of(pipeline.output_path)
-    dates = [Path(one.key).stem.removeprefix("dt=") for one in store.list("manifests", ".json")]
+    days = [day for one in store.list("manifests", ".json") if (day := _day_of(one.key))]
     found: list[Manifest] = []
-    for day in sorted(dates, reverse=True):
-        manifest = read_manifest(store, date.fromisoformat(day))
+    for day in sorted(days, reverse=True):
+        manifest = read_manifest(store, day)
         if manifest is not None and manifest.rows_scored and _files(pipeline, manifest):
             found.append(manifest)
         if len(found) == most:
@@ -101,6 +107,14 @@ def finished_nights(pipeline: Pipeline, most: int) -> list[Manifest]:
             "is none whose files are as they were; score one, or use --force"
         )
     return found[::-1]
+
+
+def _day_of(key: str) -> date | None:
+    """The night that a file is the manifest of; None of a copy, or of something else that lies there."""
+    with suppress(ValueError):
+        day = date.fromisoformat(Path(key).stem.removeprefix("dt="))
+        return day if key == manifest_key(day) else None
+    return None
 
 
 def _files(pipeline: Pipeline, manifest: Manifest) -> list[InputFile]:
@@ -127,7 +141,7 @@ def _of_source(pipeline: Pipeline, day: date) -> list[InputFile]:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is read of a night: columns of both models, rules, and which rows."""
+    """What is read of a night: columns of both models, rules, which rows, and what is at stake in them."""
 
     columns: pa.Schema
     optional: tuple[str, ...]
@@ -135,6 +149,7 @@ class _Wanted:
     share: float
     confirmed: pa.Array
     random: np.random.Generator
+    at_stake: str | None
 
 
 def read_night(
@@ -159,6 +174,7 @@ def read_night(
         share,
         pa.array(sorted(confirmed), pa.string()),
         np.random.default_rng([seed, manifest.date.toordinal()]),
+        pipeline.columns.value_at_stake,
     )
     parts, unread = [_nothing(columns)], []
     for file in _files(pipeline, manifest):
@@ -166,7 +182,7 @@ def read_night(
             parts += _read(file, wanted)
         except InputError as error:
             unread.append(f"{file.path}: {error}")
-    ids, even, known, tables = zip(*parts, strict=True)
+    ids, even, known, tables, at_stake = zip(*parts, strict=True)
     return NightRows(
         manifest.date,
         pa.concat_tables(tables),
@@ -175,6 +191,7 @@ def read_night(
         share,
         np.concatenate(known),
         tuple(unread),
+        None if wanted.at_stake is None else np.concatenate(at_stake),
     )
 
 
@@ -190,13 +207,13 @@ def _columns(detectors: Sequence[VAEDetector]) -> tuple[pa.Schema, tuple[str, ..
     return pa.schema(list(fields.values())), tuple(name for name, may in optional.items() if may)
 
 
-def _nothing(columns: pa.Schema) -> tuple[pa.Array, Bools, Bools, pa.Table]:
+def _nothing(columns: pa.Schema) -> _Part:
     none = np.empty(0, dtype=np.bool_)
-    return pa.array([], pa.string()), none, none, columns.empty_table()
+    return pa.array([], pa.string()), none, none, columns.empty_table(), np.empty(0)
 
 
-def _read(file: InputFile, wanted: _Wanted) -> list[tuple[pa.Array, Bools, Bools, pa.Table]]:
-    """Ids, membership of the sample, verdict and values of the rows of a file that are wanted."""
+def _read(file: InputFile, wanted: _Wanted) -> list[_Part]:
+    """Ids, membership of the sample, verdict, values and stake of the rows of a file that are wanted."""
     found = []
     with open_table(file) as reader:
         plan = plan_casts(wanted.columns, reader.schema, wanted.optional)
@@ -205,9 +222,18 @@ def _read(file: InputFile, wanted: _Wanted) -> list[tuple[pa.Array, Bools, Bools
             even = wanted.random.random(batch.num_rows) < wanted.share
             known = _truth(pc.is_in(ids, value_set=wanted.confirmed))
             kept = np.flatnonzero((even | known) & _good(batch, plan, wanted.suite))
-            rows = plan.apply(batch.take(pa.array(kept)))
-            found.append((ids.take(pa.array(kept)), even[kept], known[kept], pa.Table.from_batches([rows])))
+            taken = batch.take(pa.array(kept))
+            rows = pa.Table.from_batches([plan.apply(taken)])
+            stake = _stake(taken, wanted.at_stake)
+            found.append((ids.take(pa.array(kept)), even[kept], known[kept], rows, stake))
     return found
+
+
+def _stake(rows: pa.RecordBatch, name: str | None) -> Floats:
+    """What is at stake in rows [n]; nothing in those of a file from before there was such a column."""
+    if name is None or name not in rows.schema.names:
+        return np.zeros(rows.num_rows)
+    return values_at_stake(rows, name)
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -252,12 +278,15 @@ def known_to(detector: VAEDetector, table: pa.Table) -> pa.Table:
 def opinion(detector: VAEDetector, rows: NightRows, policy: Mapping[str, Any]) -> Opinion:
     """Score rows, and flag them as the pipeline's decision flags those of the night.
 
-    The line is drawn over the even sample; a budget of rows shrinks with it.
+    The line is drawn over the even sample; a budget of rows shrinks with it. A night that tripped the breaker
+    gets all the flags of the policy, as `flows.redecide` gives it.
     """
     scores = detector.score_batch(known_to(detector, rows.table))
+    score, at_stake = scores.anomaly_score, rows.at_stake
+    rank = score if at_stake is None else ranks(scores.p_value, at_stake)
     decider = Decider.of(_for_share(policy, rows.share), detector.calibration_)
-    decider.candidates(scores.anomaly_score[rows.even])
-    return Opinion(scores.p_value, scores.anomaly_score >= decider.threshold())
+    decider.candidates(score[rows.even], ranks=rank[rows.even])
+    return Opinion(scores.p_value, (score >= decider.threshold()) & (rank >= decider.line()))
 
 
 def _for_share(policy: Mapping[str, Any], share: float) -> dict[str, Any]:

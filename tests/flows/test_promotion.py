@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -18,11 +20,12 @@ from flows.config import Pipeline, load_pipeline
 from flows.errors import NoDataError, StoreError
 from flows.evidence import markdown, page
 from flows.expectations import profile, save_suite
-from flows.manifest import ManifestModel
+from flows.manifest import ManifestModel, read_manifest
 from flows.promotion import Contender, Verdict, gate
 from flows.registry import ModelRef
 from flows.scoring import score_night
-from flows.shadow import finished_nights
+from flows.shadow import finished_nights, opinion, read_night
+from flows.storage import Store
 from flows.tables import night
 from vae_core import VAEDetector
 
@@ -183,6 +186,93 @@ def test_the_champion_is_equal_to_itself(project: Project) -> None:
     assert verdict.passed
 
 
+def rescored(project: Project, root: Path, **settings: str) -> Pipeline:
+    """Return a pipeline with other settings, over one night of the project scored by its champion."""
+    text = PIPELINE.replace("path: landing", f"path: {project.pipeline.source_path}")
+    for old, new in settings.items():
+        text = re.sub(rf"{old}: .*", f"{old}: {new}", text)
+    (root / "mlflow.yml").touch()
+    (root / "orders.yml").write_text(text)
+    shutil.copy(project.pipeline.suite_path, root)
+    pipeline, day = load_pipeline(root / "orders.yml"), NIGHTS[0]
+    files = night(pipeline.source_path, day, partition="dt")
+    model = ManifestModel(name="orders", version="1", run_id="run1")
+    score_night(pipeline, day, files, model, lambda: project.champion.detector, {})
+    return pipeline
+
+
+AT_STAKE = {"columns": "{key: [order_id], value_at_stake: amount}", "decision": "{budget: 20}"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows_read"),
+    [
+        (AT_STAKE, ROWS),
+        (AT_STAKE, ROWS // 4),
+        ({"decision": "{budget: 20}"}, ROWS // 4),
+        ({"decision": "{fdr: 0.2}"}, ROWS // 4),
+    ],
+)
+def test_the_champion_s_twin_changes_no_flag(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    rows_read: int,
+) -> None:
+    """Nor by what is at stake, nor on a sample of the night."""
+    pipeline = rescored(project, tmp_path, **settings)
+    monkeypatch.setattr("flows.shadow.MOST_ROWS", rows_read)
+
+    verdict = gate(pipeline, project.champion, contender(project.champion.detector, "2"))
+
+    assert verdict.criteria[2].found.startswith("0.0%:")
+    assert verdict.nights[0]["flagged by champion"] > 0
+
+
+def test_the_champion_s_twin_changes_no_flag_of_a_night_that_tripped_the_breaker(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are given all the flags of the policy, of which the results hold the first few."""
+    monkeypatch.setattr("flows.night.KEPT", 3)
+    alerts = "{nights: 3}\nalerts: {breaker_share: 0.001}"
+    pipeline = rescored(project, tmp_path, decision="{contamination: 0.001}", promotion=alerts)
+    manifest = read_manifest(Store.of(pipeline.output_path), NIGHTS[0])
+
+    verdict = gate(pipeline, project.champion, contender(project.champion.detector, "2"))
+
+    assert manifest.incident is not None
+    assert manifest.rows_flagged == 3 < verdict.nights[0]["flagged by champion"]
+    assert verdict.criteria[2].found.startswith("0.0%:")
+
+
+def test_a_shadow_scored_night_flags_what_the_night_has_flagged_by_value_at_stake(
+    project: Project, tmp_path: Path
+) -> None:
+    pipeline, detector = rescored(project, tmp_path, **AT_STAKE), project.champion.detector
+    manifest = read_manifest(Store.of(pipeline.output_path), NIGHTS[0])
+    flags = pd.read_parquet(Path(pipeline.output_path) / f"flags/dt={NIGHTS[0]}/part-0.parquet")
+    rows = read_night(pipeline, manifest, [detector])
+
+    said = opinion(detector, rows, pipeline.decision.model_dump())
+
+    assert rows.ids.filter(pa.array(said.flagged)).to_pylist() == flags.row_id.to_list()
+    assert len(flags) == 20
+
+
+def test_a_value_at_stake_that_older_files_lack_is_nothing(project: Project, tmp_path: Path) -> None:
+    """A column that was added since does not stand in the way of a challenger."""
+    pipeline = rescored(project, tmp_path, decision="{budget: 20}")
+    pipeline.file.write_text(
+        pipeline.file.read_text().replace("[order_id]", "[order_id], value_at_stake: price")
+    )
+
+    verdict = gate(load_pipeline(pipeline.file), project.champion, project.champion)
+
+    assert verdict.criteria[0].passed
+    assert verdict.criteria[2].found == "0.0%: 20 flags kept, 0 lost, 0 new"
+
+
 def test_a_challenger_of_another_schema_is_refused_by_name(project: Project) -> None:
     table = orders(500, 4).append_column("discount", pa.array(np.zeros(500)))
 
@@ -225,6 +315,20 @@ def test_a_night_whose_files_were_changed_is_passed_over(project: Project) -> No
 
     file.write_bytes(before)
     assert [one.date for one in found] == NIGHTS[:3]
+
+
+@pytest.mark.parametrize(
+    "name", ["dt=2024-03-01 (conflicted copy).json", "notes.json", "2024-03-01.json", "dt=20240301.json"]
+)
+def test_a_stray_file_among_the_manifests_is_passed_over(project: Project, name: str) -> None:
+    """A copy is no further night."""
+    file = Path(project.pipeline.output_path) / "manifests" / name
+    file.write_text("{}")
+
+    found = finished_nights(project.pipeline, 9)
+
+    file.unlink()
+    assert [one.date for one in found] == NIGHTS
 
 
 def test_of_a_large_night_a_sample_is_scored_and_all_confirmed_rows(

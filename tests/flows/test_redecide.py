@@ -95,6 +95,31 @@ def test_the_tables_are_those_of_a_new_scoring(project: Any, night: date, then: 
     assert read_manifest(Store.of(moved.output_path), night) == done.manifest
 
 
+@pytest.mark.parametrize(
+    "second",
+    [pa.array(np.arange(150) + 0.5), pa.array(np.arange(150), pa.uint64()), pa.nulls(150), None],
+)
+def test_a_line_moves_down_where_files_differ_in_a_column_that_the_model_does_not_know(
+    project: Any, days: Callable[[int], list[date]], second: pa.Array | None
+) -> None:
+    """The column is carried over as a scoring does it: as text where the types have nothing in common."""
+    (day,) = days(1)
+    first = project.land(day, rows=300, odd=4)
+    table = pq.read_table(first, partitioning=None)
+    pq.write_table(table.append_column("batch", pa.array(np.arange(300))), first)
+    table = orders(7, 150)
+    pq.write_table(
+        table if second is None else table.append_column("batch", second), first.with_name("b.parquet")
+    )
+    moved = project.pipeline("moved", decision="budget: 3", output=project.folder / "moved")
+    fresh = project.pipeline("fresh", decision="budget: 60", output=project.folder / "fresh")
+    assert score(moved, day).manifest.files_scored == score(fresh, day).manifest.files_scored == 2
+
+    redecide(moved, day, fresh.decision)
+
+    assert tables(moved, day) == tables(fresh, day)
+
+
 def test_a_line_that_moves_up_needs_no_model_and_no_files(
     project: Any, night: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
