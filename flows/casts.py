@@ -20,7 +20,26 @@ import pyarrow.types as pt
 from flows.cells import plain_rows
 from flows.errors import SchemaError
 
-__all__ = ["Cast", "CastPlan", "carry", "carrying_schema", "common_schema", "plan_casts"]
+__all__ = [
+    "OF_THE_DATA",
+    "Cast",
+    "CastPlan",
+    "carry",
+    "carrying_schema",
+    "common_schema",
+    "holding_schema",
+    "plan_casts",
+]
+
+OF_THE_DATA = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    pa.ArrowKeyError,
+    pa.ArrowIndexError,
+    pa.ArrowCapacityError,
+)
+"""What Arrow raises over values and types; a lack of memory and Ctrl-C are no word about them."""
 
 _SHOWN = 5  # columns or values that a message lists
 _LETTERS = 80  # of a name or a value in a message
@@ -94,14 +113,14 @@ class CastPlan:
         """
         mask = pa.repeat(pa.scalar(False), batch.num_rows)
         for cast in self._risky(batch):
-            mask = pc.or_(mask, _misfits(batch.column(cast.column), cast.to_type))
+            mask = pc.or_(mask, _misfits_of(cast, batch))
         return mask
 
     def misfit_reasons(self, batch: pa.RecordBatch) -> pa.StringArray:
         """Return for each row the first column that does not fit its expected type; null where all do."""
         reasons = pa.nulls(batch.num_rows, pa.string())
         for cast in reversed(self._risky(batch)):
-            odd = _misfits(batch.column(cast.column), cast.to_type)
+            odd = _misfits_of(cast, batch)
             why = f"{cast.column} must fit {cast.to_type}"
             reasons = pc.if_else(odd, pa.scalar(why), reasons)
         return reasons
@@ -116,10 +135,21 @@ class CastPlan:
         column = batch.column(field.name)
         if column.type == field.type:
             return column
-        misfits = _misfits(column, field.type)
+        misfits = _misfits_of(Cast(field.name, column.type, field.type), batch)
         if pc.any(misfits).as_py():
             raise SchemaError(_misfit_sentence(field, column, misfits))
         return _cast(column, field.type)
+
+
+def _misfits_of(cast: Cast, batch: pa.RecordBatch) -> pa.BooleanArray:
+    """Return True for each row whose value does not survive a cast; an error of Arrow's names the column."""
+    try:
+        return _misfits(batch.column(cast.column), cast.to_type)
+    except OF_THE_DATA as error:
+        raise SchemaError(
+            f"column {_short(cast.column)}: values that can become {cast.to_type} were required, however"
+            f" {cast.from_type} came ({' '.join(str(error).split())[:200]}); write it as {cast.to_type}"
+        ) from error
 
 
 def _has(batch: pa.RecordBatch, field: pa.Field) -> bool:
@@ -194,6 +224,26 @@ def carrying_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     return pa.schema(fields)
 
 
+def holding_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return what `carrying_schema` does, but text where types have nothing in common: no error."""
+    names = dict.fromkeys(name for schema in schemas for name in schema.names)
+    unlike = {name for name in names if not _are_alike(name, schemas)}
+    return carrying_schema([_as_text(schema, unlike) for schema in schemas])
+
+
+def _are_alike(name: str, schemas: Sequence[pa.Schema]) -> bool:
+    """Return whether the types that a column has in several files have one in common."""
+    try:
+        common_schema([pa.schema([schema.field(name)]) for schema in schemas if name in schema.names])
+    except SchemaError:
+        return False
+    return True
+
+
+def _as_text(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
+    return pa.schema([field.with_type(pa.string()) if field.name in names else field for field in schema])
+
+
 def carry(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return the columns of a batch as a `carrying_schema` has them; one that it does not have is null."""
     columns = [
@@ -231,9 +281,18 @@ def _may_fit(came: pa.DataType, wanted: pa.DataType) -> bool:
     """Return whether values of one type can be of the other without loss; the values themselves decide."""
     if came == wanted or pt.is_null(came) or pt.is_null(wanted):
         return True
-    came, wanted = _plain_type(came), _plain_type(wanted)
+    kinds = (_plain_type(came), _plain_type(wanted))
     families = (_is_text, _is_binary, _is_number, _is_flag, _is_day_or_moment, pt.is_time, pt.is_duration)
-    return any(is_member(came) and is_member(wanted) for is_member in families)
+    return any(all(map(is_member, kinds)) for is_member in families) and _is_known_to_arrow(came, wanted)
+
+
+def _is_known_to_arrow(came: pa.DataType, wanted: pa.DataType) -> bool:
+    """Return whether Arrow has such a cast at all: it has none from decimals to float16."""
+    try:
+        _cast(pa.nulls(0, came), wanted)
+    except OF_THE_DATA as error:
+        return not isinstance(error, pa.ArrowNotImplementedError)
+    return True
 
 
 def _misfits(column: pa.Array, wanted: pa.DataType) -> pa.BooleanArray:
@@ -243,7 +302,7 @@ def _misfits(column: pa.Array, wanted: pa.DataType) -> pa.BooleanArray:
     plain = _plain(column, wanted)
     try:
         cast = _safe_cast(plain, wanted)
-    except pa.ArrowInvalid:
+    except OF_THE_DATA:
         return _misfits_one_by_one(plain, wanted)
     return _changed(plain, cast) if _rounds(plain.type, wanted) else _none(plain)
 
@@ -258,7 +317,7 @@ def _misfits_one_by_one(plain: pa.Array, wanted: pa.DataType) -> pa.BooleanArray
 def _fits(value: pa.Array, wanted: pa.DataType) -> bool:
     try:
         cast = _safe_cast(value, wanted)
-    except pa.ArrowInvalid:
+    except OF_THE_DATA:
         return False
     return not (_rounds(value.type, wanted) and pc.any(_changed(value, cast)).as_py())
 
@@ -293,15 +352,17 @@ def _safe_cast(plain: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 def _plain(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Return a column in the type that Arrow can cast from: no dictionary, no view, no extension, no float16.
-
-    NaN, which pandas writes for a missing integer, is null where integers are wanted.
-    """
-    stored = column.storage if isinstance(column, pa.ExtensionArray) else column
-    plain = stored.cast(_plain_type(column.type))
+    """Return a column as Arrow casts it; NaN, pandas' missing integer, is null where integers are wanted."""
+    plain = _as_plain(column)
     if pt.is_floating(plain.type) and pt.is_integer(_plain_type(wanted)):
         return pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)
     return plain
+
+
+def _as_plain(column: pa.Array) -> pa.Array:
+    """Return a column in a type Arrow works with: no dictionary, view, extension, float16 or decimal64."""
+    stored = column.storage if isinstance(column, pa.ExtensionArray) else column
+    return stored.cast(_plain_type(column.type))
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
@@ -313,6 +374,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pt.is_binary_view(kind):
         return pa.binary()
+    if pt.is_decimal32(kind) or pt.is_decimal64(kind):
+        return pa.decimal128(kind.precision, kind.scale)
     return pa.float32() if pt.is_float16(kind) else kind
 
 
@@ -347,7 +410,7 @@ def _none(column: pa.Array) -> pa.BooleanArray:
 
 def _misfit_sentence(field: pa.Field, column: pa.Array, misfits: pa.BooleanArray) -> str:
     wrong = column.filter(misfits)
-    values = _listed([str(one) for one in _texts(pc.unique(wrong).slice(0, _SHOWN))])
+    values = _listed([str(one) for one in _texts(pc.unique(_as_plain(wrong)).slice(0, _SHOWN))])
     return (
         f"column {field.name}: values that fit {field.type} were required, however {len(wrong):,} of"
         f" {len(column):,} do not, such as {values}; correct them or retrain"
@@ -356,8 +419,7 @@ def _misfit_sentence(field: pa.Field, column: pa.Array, misfits: pa.BooleanArray
 
 def _texts(values: pa.Array) -> list[Any]:
     """Return values as text, in UTC where their zone may be unknown to this machine."""
-    stored = values.storage if isinstance(values, pa.ExtensionArray) else values
-    plain = stored.cast(_plain_type(values.type))
+    plain = _as_plain(values)
     if pt.is_timestamp(plain.type):
         plain = plain.cast(pa.timestamp(plain.type.unit))
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date
 
 from flows.config import Pipeline
 from flows.due import due_before
 from flows.errors import InputError
+from flows.manifest import manifest_key
 from flows.storage import Store
 from flows.tables import discover
 
@@ -30,8 +32,16 @@ def missed(pipeline: Pipeline, day: date) -> list[date]:
 
 def scored_nights(store: Store) -> set[date]:
     """Return the nights that are finished: those with a manifest."""
-    names = (one.key.rpartition("/")[2] for one in store.list("manifests", ".json"))
-    return {date.fromisoformat(name.removeprefix("dt=").removesuffix(".json")) for name in names}
+    days = (_day_of(one.key) for one in store.list("manifests", ".json"))
+    return {day for day in days if day is not None}
+
+
+def _day_of(key: str) -> date | None:
+    """Return the night whose manifest has this key; None for a file of any other name."""
+    with suppress(ValueError):
+        day = date.fromisoformat(key.removeprefix("manifests/dt=").removesuffix(".json"))
+        return day if key == manifest_key(day) else None
+    return None
 
 
 def _arrived(pipeline: Pipeline) -> set[date]:

@@ -17,6 +17,7 @@ import threading
 from dataclasses import asdict
 from datetime import date
 from typing import IO, Any
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -54,20 +55,22 @@ class _Checker:
         return self.process
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, and wait for the answer."""
+        """Send a request, and wait for its answer; a process that was left in the middle of it is ended."""
         with self.turn:
             process = self.start()
             try:
-                answer = _exchange(process, json.dumps(request))
+                answer = _exchange(process, {**request, "id": uuid4().hex})
             except OSError:
-                answer = ""
-        if not answer:
+                answer = None
+            except BaseException:  # a time limit, say: the answer would be read as that of the next request
+                self.end()
+                raise
+        if answer is None:
             raise ServerError(
                 "the process that asks Great Expectations was to answer, however it ended with exit code "
                 f"{process.wait()}; see that there is memory for it, and run again"
             )
-        found: dict[str, Any] = json.loads(answer)
-        return found
+        return answer
 
     def end(self) -> None:
         """End the process; between two checks it holds nothing."""
@@ -77,13 +80,23 @@ class _Checker:
             self.process = None
 
 
-def _exchange(process: subprocess.Popen[str], line: str) -> str:
-    """Write a line, and return the line that comes back; empty when the process has ended."""
+def _exchange(process: subprocess.Popen[str], request: dict[str, Any]) -> dict[str, Any] | None:
+    """Write a request, and return the answer that comes back; None when the process has ended."""
     if process.stdin is None or process.stdout is None:
-        return ""
-    process.stdin.write(line + "\n")
+        return None
+    process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
-    return process.stdout.readline()
+    line = process.stdout.readline()
+    return _matching(json.loads(line), request) if line.endswith("\n") else None
+
+
+def _matching(answer: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    if answer["id"] != request["id"]:
+        raise ServerError(
+            f"the answer to check {request['id']} was required, however that to {answer['id']} came from the"
+            " process that asks Great Expectations; it is ended, run again"
+        )
+    return answer
 
 
 _CHECKER = _Checker()
@@ -110,7 +123,7 @@ def check_aside(pipeline: Pipeline, day: date, files: list[InputFile], expected:
     VaewatchError
         What `check_files` raises.
     ServerError
-        The process ended.
+        The process ended, or answered something else.
     """
     schema, optional = expected
     answer = _CHECKER.ask(
@@ -144,7 +157,8 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests, a line each, until there are no more."""
     prepare()  # now, while nobody waits
     for request in requests:
-        answers.write(json.dumps(_answered(json.loads(request))) + "\n")
+        asked = json.loads(request)
+        answers.write(json.dumps({"id": asked["id"], **_answered(asked)}) + "\n")
         answers.flush()
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from flows import progress, results
 from flows.breaker import KEPT, SHIFTED, incident_of
-from flows.casts import CastPlan, carry, carrying_schema
+from flows.casts import OF_THE_DATA, CastPlan, carry, carrying_schema, holding_schema
 from flows.commit import TABLES, part_key
 from flows.decision import Decider, calibration_facts
 from flows.engines import Engine, engine_of
@@ -37,6 +37,7 @@ from flows.shards import (
     finish_shard,
     planned,
     put_model,
+    reason_of,
     score_shard,
     scores_schema,
     shards_of,
@@ -124,6 +125,7 @@ class Night:
     cut: float = float("inf")
     incident: dict[str, Any] | None = None
     settled: int = 0
+    schemas: dict[pa.Schema, None] = field(default_factory=dict)
     scores: list[Path] = field(default_factory=list)
     reference: Reference | None = None
     flow_run_id: str | None = None
@@ -175,8 +177,8 @@ class Night:
             if account.reason is None:
                 try:
                     shards = self._opened(i, account)
-                except InputError as error:
-                    account.reason = str(error)
+                except (InputError, *OF_THE_DATA) as error:
+                    account.reason = reason_of(account.file, error)
                     continue
                 for shard in shards:
                     if account.reason is None:
@@ -202,7 +204,7 @@ class Night:
         """Decide in order which files before the one numbered ``end`` count, now that they are read."""
         for i in range(self.settled, end):
             account = self.accounts[i]
-            account.reason = account.reason or self._unlike_others(i)
+            account.reason = account.reason or self._unlike_others(account.schema)
             if account.reason is None:
                 for _, scores in account.shards:
                     self.decider.take(scores.tally)
@@ -211,12 +213,15 @@ class Night:
                 self._reject(i, account, account.reason)
         self.settled = max(self.settled, end)
 
-    def _unlike_others(self, i: int) -> str | None:
-        """Why a file has no columns in common with those before it; None where it has."""
+    def _unlike_others(self, schema: pa.Schema | None) -> str | None:
+        """Why a file has no columns in common with those before it; where it has, it is one of them."""
+        if schema is None or schema in self.schemas:
+            return None
         try:
-            self._common_schema(i + 1)
+            self._common_schema([*self.schemas, schema])
         except SchemaError as error:
             return str(error)
+        self.schemas[schema] = None
         return None
 
     def _reject(self, i: int, account: FileAccount, reason: str) -> None:
@@ -266,7 +271,7 @@ class Night:
         scored = self._scored()
         if not scored:
             return
-        common = self._common_schema(len(self.accounts))
+        common = self._common_schema([*self.schemas])
         ours = [
             pa.field(self.pipeline.prefix + name, results.type_of(name)) for name in results.added_names()
         ]
@@ -309,10 +314,8 @@ class Night:
         for shard, _ in account.shards:
             yield from _batches(shard.staged(self.recipe.stage, table))
 
-    def _common_schema(self, end: int) -> pa.Schema:
-        """Columns of the first ``end`` files, less those rejected; of types that differ, the training's."""
-        accounts = [account for i, account in self._scored() if i < end]
-        schemas = [account.schema for account in accounts if account.schema is not None]
+    def _common_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
+        """Columns of all schemas; of types that differ, the training's."""
         trained = expected_schema(self.detector)[0]
         unlike = {name for name in trained.names if len(_types_of(name, schemas)) > 1}
         return carrying_schema([_retyped(schema, trained, unlike) for schema in schemas])
@@ -350,7 +353,8 @@ class Night:
         accounts = [account for _, account in self._scored() if account.quarantined]
         if not accounts:
             return
-        common = carrying_schema([account.schema for account in accounts if account.schema is not None])
+        schemas = dict.fromkeys(account.schema for account in accounts if account.schema is not None)
+        common = holding_schema([*schemas])  # a value set aside may not fit the type of the training data
         added = [self.pipeline.prefix + name for name in (results.BROKEN, "batch_file")]
         schema = pa.schema([*common, *((name, pa.string()) for name in added)])
         with PartWriter(self.stage / "quarantine.parquet", schema) as writer:

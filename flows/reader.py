@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import numpy as np
@@ -67,6 +67,8 @@ class TableReader:
     constants
         Columns that the file's folders hold (``region=eu/``), appended to each batch as text unless the file
         has a column of that name.
+    left_out
+        Columns of the file that are passed over.
 
     Attributes
     ----------
@@ -85,7 +87,13 @@ class TableReader:
         When there are no columns, or two of one name.
     """
 
-    def __init__(self, path: str, source: pa.NativeFile, constants: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        source: pa.NativeFile,
+        constants: Mapping[str, str | None] = MappingProxyType({}),
+        left_out: Collection[str] = (),
+    ) -> None:
         self.path = path
         self._source = source
         with _refusals(path):
@@ -93,7 +101,7 @@ class TableReader:
             self._metadata = pq.read_metadata(source, decryption_properties=decryption())
             stored = self._open().schema_arrow.remove_metadata()
         _check_names(path, stored.names)
-        own = pa.schema([field.with_type(_workable(field.type)) for field in stored])
+        own = pa.schema([one.with_type(_workable(one.type)) for one in stored if one.name not in left_out])
         self._own_names = own.names
         self._unworkable = {one.name: one.type for one in own if one.type != stored.field(one.name).type}
         self._constants = {name: value for name, value in constants.items() if name not in own.names}
@@ -317,14 +325,16 @@ class _Plan:
 def _workable(kind: pa.DataType) -> pa.DataType:
     """Return a type of the same values that everything works with.
 
-    pyarrow 25 cannot pick rows of views, and writes nulls among lists of a fixed size as a file that it then
-    refuses to read.
+    pyarrow 25 cannot pick rows of views, tells no distinct values of decimals of 32 and 64 bits, and writes
+    nulls among lists of a fixed size as a file that it then refuses to read.
     """
     if isinstance(kind, pa.BaseExtensionType):
         storage = _workable(kind.storage_type)
         return kind if storage == kind.storage_type else storage
     if pt.is_string_view(kind) or pt.is_binary_view(kind):
         return pa.large_string() if pt.is_string_view(kind) else pa.large_binary()
+    if pt.is_decimal32(kind) or pt.is_decimal64(kind):
+        return pa.decimal128(kind.precision, kind.scale)
     if pt.is_dictionary(kind):
         return pa.dictionary(kind.index_type, _workable(kind.value_type), kind.ordered)
     if pt.is_struct(kind):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BROKEN",
     "LINEAGE",
+    "NIGHT",
     "STAGED",
     "UNLIKE",
     "added_names",
@@ -41,6 +42,8 @@ IDENTITY = ("row_id", "row_key", "batch_file", "row_number")
 LINEAGE = ("model_name", "model_version", "run_id", "scored_at")
 HIDDEN = "(sensitive)"
 BROKEN = "broken_rules"
+NIGHT = "dt"
+"""What the folders of results tell their night by: ``dt=2013-07-06``."""
 STAGED = {name: pa.float64() for name in SCORES} | {
     "row_id": pa.string(),
     "batch_file": pa.string(),
@@ -81,7 +84,8 @@ def added_names(prefix: str = "") -> list[str]:
 def refuse_clashes(names: Sequence[str], prefix: str) -> None:
     """Refuse a table that has columns of the names that we add, whatever their case (DuckDB knows none).
 
-    Nor may a name hold a NUL, by which we tell our columns from a table's own while a night is made.
+    Nor may a column be called as the folders of results tell their night, ``dt``: who reads them all would
+    get two of it. Nor may a name hold a NUL, by which we tell our columns from a table's own meanwhile.
 
     Raises
     ------
@@ -92,6 +96,13 @@ def refuse_clashes(names: Sequence[str], prefix: str) -> None:
     if with_nul:
         raise SchemaError(
             f"names of columns without NUL were required, however {', '.join(with_nul[:5])} came; rename them"
+        )
+    nights = [name for name in names if name.lower() == NIGHT]
+    if nights:
+        raise SchemaError(
+            f"columns of other names than {NIGHT} were required, by which the folders of results tell their"
+            f" night, however {', '.join(nights)} came; rename it, or list it under `columns: ignore`: the"
+            " results then leave it out"
         )
     ours = {name.lower() for name in (*added_names(prefix), prefix + BROKEN)}
     clashes = sorted(name for name in names if name.lower() in ours)

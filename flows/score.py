@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from datetime import date as Date  # noqa: N812 (`date` is a parameter of the flow)
 from time import perf_counter
@@ -18,7 +19,7 @@ from flows.champion import model_task
 from flows.checker import warm_up
 from flows.config import Pipeline, load_pipeline
 from flows.context import logical_date
-from flows.errors import VaewatchError
+from flows.errors import VaewatchError, legible
 from flows.ingest import ingest
 from flows.report import flags_table, night_markdown, night_report, top_flags
 from flows.retries import STORE_FAILED
@@ -30,6 +31,7 @@ from flows.validate import validate
 
 __all__ = ["score", "score_files"]
 
+_log = logging.getLogger(__name__)
 
 score_task = task(name="score files", cache_policy=NO_CACHE, **STORE_FAILED)(score_files)
 
@@ -63,10 +65,19 @@ def score(
     day = logical_date(loaded, date, flow_run.scheduled_start_time)
     if date is not None or deployment.id is None:
         return _night(loaded, day, file, version, wait=False)
-    caught_up = [_made_up_for(loaded, one) for one in missed(loaded, day)]
+    caught_up = _caught_up(loaded, day)
     with _limited(loaded, day):
         report = _night(loaded, day, file, version, wait=True)
     return {**report, "caught_up": caught_up} if caught_up else report
+
+
+def _caught_up(pipeline: Pipeline, day: Date) -> list[dict[str, Any]]:
+    """Score the missed nights before one; where they cannot even be found, that is their one report."""
+    try:
+        nights = missed(pipeline, day)
+    except Exception as error:  # tonight is scored all the same
+        return [_failed(pipeline, None, error)]
+    return [_made_up_for(pipeline, one) for one in nights]
 
 
 def _made_up_for(pipeline: Pipeline, day: Date) -> dict[str, Any]:
@@ -74,8 +85,20 @@ def _made_up_for(pipeline: Pipeline, day: Date) -> dict[str, Any]:
     try:
         with _limited(pipeline, day):
             return score(str(pipeline.file), str(day))
-    except VaewatchError as error:
-        return {"date": str(day), "pipeline": pipeline.name, "status": "failed", "error": str(error)}
+    except Exception as error:  # whatever it is, it holds up no other night
+        return _failed(pipeline, day, error)
+
+
+def _failed(pipeline: Pipeline, day: Date | None, error: Exception) -> dict[str, Any]:
+    """Tell, and log, that a night could not be made up for; without a date, that none could be found."""
+    said = str(error) if isinstance(error, VaewatchError) else legible(f"{type(error).__name__}: {error}")
+    _log.warning("missed night %s of %s: %s", day or "(any)", pipeline.name, said)
+    return {
+        "date": None if day is None else str(day),
+        "pipeline": pipeline.name,
+        "status": "failed",
+        "error": said,
+    }
 
 
 def _limited(pipeline: Pipeline, day: Date) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ from flows.errors import InputError, legible
 from flows.expectations import load_suite
 from flows.night import Night
 from flows.sources import is_of, model_of
-from flows.storage import Store, refusals
+from flows.storage import Store, disk_refusals
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
@@ -59,7 +59,7 @@ class _Work:
         if before is not None and known and intact(self.store, before):
             return Scored(before, "unchanged")
         detector = self.load()
-        with self.store.stage(f"dt={self.day}") as stage, refusals("write", str(stage)):
+        with self.store.stage(f"dt={self.day}") as stage, disk_refusals("write", str(stage)):
             night = self._night(detector, stage)
             if before is not None and known:
                 night.scored_at = datetime.fromisoformat(before.scored_at)

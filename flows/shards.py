@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows import results
-from flows.casts import CastPlan, plan_casts
+from flows.casts import OF_THE_DATA, CastPlan, plan_casts
 from flows.decision import Decider, Tally
 from flows.errors import InputError
 from flows.expectations import RowRule, bad_rows, row_rules
@@ -44,6 +44,7 @@ __all__ = [
     "finish_shard",
     "planned",
     "put_model",
+    "reason_of",
     "score_shard",
     "scores_schema",
     "shards_of",
@@ -239,10 +240,21 @@ def score_shard(recipe: Recipe, shard: Shard) -> ShardScores:
             for batch in reader.coded_batches(shard.groups):
                 writer.write(start, batch)
                 start += batch.num_rows
-    except InputError as error:
-        return ShardScores(reason=str(error), seconds=perf_counter() - began)
+    except (InputError, *OF_THE_DATA) as error:
+        return ShardScores(reason=reason_of(shard.file, error), seconds=perf_counter() - began)
     seen, took = writer.glance.glimpse(), perf_counter() - began
     return ShardScores(writer.quarantine.rows, writer.decider.tally(), seconds=took, glimpse=seen)
+
+
+def reason_of(file: InputFile, error: Exception) -> str:
+    """Why an error rejects a file: its own sentence, or what Arrow could not do with the file's columns."""
+    if isinstance(error, InputError):
+        return str(error)
+    said = " ".join(str(error).split()).rstrip(".")[:300]
+    return (
+        f"{file.path}: columns that Arrow works with were required, however: {said}; write the file again"
+        " with plainer types"
+    )
 
 
 class _ShardWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from flows.commit import intact
 from flows.config import Pipeline
 from flows.errors import NoDataError, VaewatchError
 from flows.manifest import Manifest, ManifestModel, read_manifest
+from flows.results import NIGHT
 from flows.storage import Store
 from flows.tables import InputFile, input_file, night, undated
 
@@ -30,14 +32,22 @@ def find_files(pipeline: Pipeline, day: date, file: str | None = None) -> list[I
         The folder is missing, holds no Parquet, or the file is not there.
     """
     if file is not None:
-        return [input_file(file if "://" in file else str(Path(file).absolute()), day)]
+        found = input_file(file if "://" in file else str(Path(file).absolute()), day)
+        return [replace(found, left_out=_left_out(pipeline))]
     source = pipeline.source
     try:
-        return night(pipeline.source_path, day, partition=source.partition, date_pattern=source.date_pattern)
+        files = night(pipeline.source_path, day, partition=source.partition, date_pattern=source.date_pattern)
+        return [replace(one, left_out=_left_out(pipeline)) for one in files]
     except NoDataError:
         if source.on_missing == "skip":
             return []
         raise
+
+
+def _left_out(pipeline: Pipeline) -> list[str]:
+    """Ignored columns that results could not hold, being called as their folders tell the night."""
+    columns = pipeline.columns
+    return [one for one in columns.ignore if one.lower() == NIGHT and one not in columns.key]
 
 
 def strays(pipeline: Pipeline) -> list[str] | None:

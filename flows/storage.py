@@ -30,6 +30,7 @@ __all__ = [
     "Stored",
     "Versioned",
     "checked",
+    "disk_refusals",
     "is_hidden",
     "raise_if_away",
     "refusals",
@@ -354,15 +355,21 @@ def is_hidden(key: str) -> bool:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield what is no folder, below ``folder``; a missing one yields nothing."""
-    if not folder.is_dir():
-        return
-    for entry in os.scandir(folder):
+    for entry in _entries(folder):
         if is_hidden(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path))
         elif not _leads_to_folder(entry):
             yield Path(entry.path)
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Return what lies in a folder; nothing where it is none, or is renamed away this very moment."""
+    try:
+        return os.scandir(folder) if folder.is_dir() else iter(())
+    except FileNotFoundError:
+        return iter(())
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -478,8 +485,27 @@ def refusals(verb: str, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        kind = UnreadableError if getattr(error, "errno", None) in _OF_ONE_FILE else StoreError
-        raise kind(f"cannot {verb} {path}: {_reason(error)}; check the path, its rights and space") from error
+        raise _refusal(verb, path, error) from error
+
+
+@contextmanager
+def disk_refusals(verb: str, path: str) -> Iterator[None]:
+    """Turn an error of the operating system into a sentence; one of Arrow's is about data, and stays.
+
+    Raises
+    ------
+    StoreError
+        As `refusals`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(verb, path, error) from error
+
+
+def _refusal(verb: str, path: str, error: Exception) -> StoreError:
+    kind = UnreadableError if getattr(error, "errno", None) in _OF_ONE_FILE else StoreError
+    return kind(f"cannot {verb} {path}: {_reason(error)}; check the path, its rights and space")
 
 
 def raise_if_away(path: str, error: Exception) -> None:

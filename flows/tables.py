@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -67,6 +67,8 @@ class InputFile:
         Seconds since 1970.
     constants
         What the folders say of all its rows: ``{"region": "eu"}`` for ``region=eu/``, None for Hive's null.
+    left_out
+        Columns of the file that nobody wants to see.
     """
 
     path: str
@@ -76,6 +78,7 @@ class InputFile:
     date: date
     modified: float
     constants: Mapping[str, str | None] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
 
 
 def discover(
@@ -210,7 +213,9 @@ def open_table(file: InputFile | str | Path) -> TableReader:
         raise InputError(str(error)) from error
     if isinstance(file, InputFile) and _fingerprint(path, source) != file.digest:
         raise InputError(f"{path}: a finished file was required, however it changed just now; run again")
-    return TableReader(path, source, file.constants if isinstance(file, InputFile) else {})
+    if isinstance(file, InputFile):
+        return TableReader(path, source, file.constants, file.left_out)
+    return TableReader(path, source)
 
 
 def file_digest(path: Path) -> str:

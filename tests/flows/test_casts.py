@@ -3,12 +3,13 @@
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from flows.casts import common_schema, plan_casts
+from flows.casts import carry, common_schema, holding_schema, plan_casts
 from flows.errors import SchemaError
 from flows.tables import open_table
 
@@ -40,7 +41,9 @@ US = pa.timestamp("us")
         (pa.array([1.5, float("inf")]), pa.float32(), [1.5, float("inf")]),
         (pa.array([Decimal("1.25"), None]), pa.float64(), [1.25, None]),
         (pa.array([Decimal("3.00")]), pa.int32(), [3]),
+        (pa.array([Decimal("3.00")], pa.decimal32(6, 2)), pa.int32(), [3]),
         (pa.array([1.25]), pa.decimal128(9, 2), [Decimal("1.25")]),
+        (pa.array([1.25]), pa.decimal64(9, 2), [Decimal("1.25")]),
         (pa.array([True, None]), pa.int8(), [1, None]),
         (pa.array([1, 0, None], pa.int8()), pa.bool_(), [True, False, None]),
         (pa.array(["a", None]), pa.large_string(), ["a", None]),
@@ -85,6 +88,7 @@ def test_a_change_that_loses_nothing_is_cast(
         (pa.array([1.5, 0.1, 1e300]), pa.float32(), [1, 2], "0.1, 1e+300"),
         (pa.array([1.555, 1e12, 1.25]), pa.decimal128(9, 2), [0, 1], "1.555, 1e+12"),
         (pa.array([Decimal("3.50"), Decimal("3.00")]), pa.int32(), [0], "3.50"),
+        (pa.array([Decimal("3.50"), Decimal("3.00")], pa.decimal64(6, 2)), pa.int32(), [0], "3.50"),
         (pa.array([2, 1, 0, -1], pa.int8()), pa.bool_(), [0, 3], "2, -1"),
         (pa.array([None, 0.5]), pa.null(), [1], "0.5"),
         (pa.array([1, 1000], pa.timestamp("ns", "Mars/Olympus")), US, [0], "1970-01-01 00:00:00.000000001"),
@@ -135,6 +139,7 @@ def test_many_distinct_misfits_do_not_take_long() -> None:
         (pa.int64(), US),
         (pa.float64(), pa.bool_()),
         (pa.bool_(), pa.float64()),
+        (pa.decimal128(9, 2), pa.float16()),
         (pa.list_(pa.float64()), pa.float64()),
         (pa.binary(), pa.string()),
         (pa.struct([("a", pa.int8())]), pa.struct([("a", pa.int16())])),
@@ -235,6 +240,41 @@ def test_types_without_anything_in_common_are_refused() -> None:
         SchemaError, match=r"columns of one type in all files were required, .*string vs int64"
     ):
         common_schema([pa.schema([("a", pa.string())]), pa.schema([("a", pa.int64())])])
+
+
+def test_types_without_anything_in_common_become_text_where_all_is_to_be_held() -> None:
+    """The other columns are those of a table that carries all values; texts of moments are in UTC."""
+    zone = pa.timestamp("s", "Europe/Zurich")
+    first = pa.schema([("a", pa.int32()), ("b", pa.bool_()), ("c", zone), ("d", pa.list_(pa.int8()))])
+    second = pa.schema([("a", pa.int64()), ("b", pa.int8()), ("c", pa.timestamp("s", "UTC"))])
+    common = holding_schema([first, second])
+    batch = pa.record_batch([[1], [True], [0], [[7]]], schema=first)
+
+    assert dict(zip(common.names, common.types, strict=True)) == {
+        "a": pa.int64(),
+        "b": pa.string(),
+        "c": pa.string(),
+        "d": pa.list_(pa.int8()),
+    }
+    assert carry(batch, common).to_pylist() == [{"a": 1, "b": "true", "c": "1970-01-01 00:00:00", "d": [7]}]
+    assert holding_schema([first, first]) == first
+
+
+def test_where_arrow_fails_at_a_cast_column_and_types_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than that a function has no kernel."""
+
+    def fail(*_: Any) -> None:
+        raise pa.ArrowNotImplementedError("Function 'unique' has no kernel")
+
+    batch = pa.record_batch({"x": pa.array([1, 2**40])})
+    plan = plan_casts(pa.schema([("x", pa.int32())]), batch.schema)
+    monkeypatch.setattr("flows.casts._misfits_one_by_one", fail)
+
+    for asked in (plan.misfits, plan.misfit_reasons, plan.apply):
+        with pytest.raises(
+            SchemaError, match=r"column x: values that can become int32 .* however int64 came"
+        ):
+            asked(batch)
 
 
 @pytest.mark.skipif(not TAXI.exists(), reason="needs the taxi files of ../shared/data")

@@ -1,6 +1,8 @@
 """Great Expectations in a process beside ours."""
 
+import base64
 import datetime as dt
+import json
 import os
 import signal
 import subprocess
@@ -16,10 +18,11 @@ import pytest
 
 from flows import checker
 from flows.config import Pipeline, load_pipeline
-from flows.errors import ConfigError, ServerError
+from flows.errors import ConfigError, ServerError, TimeLimitError
 from flows.manifest import manifest_key
 from flows.suites import save_suite
 from flows.tables import InputFile, input_file
+from flows.timelimit import time_limit
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +95,47 @@ def test_a_process_that_is_killed_is_told_and_replaced(
     second = _living()
     assert second is not None
     assert second.pid != first.pid
+
+
+def _go_on(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+@pytest.mark.timeout(120, method="thread")  # the alarm is that of the time limit
+def test_a_check_that_took_too_long_does_not_answer_the_next_one(pipeline: Pipeline) -> None:
+    """It was asked of one file; what is asked of another file later is answered about that one."""
+    files = [_file(pipeline.root, [1, 2]), _file(pipeline.root, [1, 2, None])]
+    checker.warm_up(pipeline, DAY)
+    first = _living()
+    assert first is not None
+    os.kill(first.pid, signal.SIGSTOP)
+    with pytest.raises(TimeLimitError), time_limit(dt.timedelta(seconds=1), "a check"):
+        checker.check_aside(pipeline, DAY, files[:1], (SCHEMA, []))
+    _go_on(first)
+
+    checked = checker.check_aside(pipeline, DAY, files[1:], (SCHEMA, []))
+
+    assert [*checked["broken"]] == [files[1].path]
+
+
+def test_an_answer_to_another_check_is_refused_and_its_process_replaced(pipeline: Pipeline) -> None:
+    """Answers carry the mark of what was asked, whatever was left unread."""
+    file = _file(pipeline.root, [1, None])
+    checker.warm_up(pipeline, DAY)
+    first = _living()
+    assert first is not None
+    assert first.stdin is not None
+    asked = {"id": "another", "pipeline": "none.yml", "day": str(DAY), "files": [], "optional": []}
+    schema = base64.b64encode(SCHEMA.serialize()).decode()
+    first.stdin.write(json.dumps({**asked, "schema": schema}) + "\n")
+    with pytest.raises(ServerError, match="however that to another came"):
+        checker.check_aside(pipeline, DAY, [file], (SCHEMA, []))
+    assert _living() is None
+
+    checked = checker.check_aside(pipeline, DAY, [file], (SCHEMA, []))
+
+    assert [*checked["broken"]] == [file.path]
 
 
 def test_a_finished_night_needs_no_process(pipeline: Pipeline) -> None:

@@ -164,6 +164,25 @@ def test_scored_nights_are_read_from_the_names_of_manifests(tmp_path: Path) -> N
     assert scored_nights(Store.of(tmp_path / "results")) == {date(2013, 7, 3), date(2013, 7, 9)}
 
 
+def test_what_is_no_manifest_of_a_night_is_passed_over(tmp_path: Path) -> None:
+    """A copy that a synchroniser has left, notes, another spelling of a date: the schedule goes on."""
+    finish(tmp_path, 3, 9)
+    for stray in (
+        "dt=2013-07-04 (conflicted copy)",
+        "notes",
+        "dt=20130705",
+        "2013-07-06",
+        "old/dt=2013-07-01",
+    ):
+        file = tmp_path / "results" / "manifests" / f"{stray}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    land(tmp_path, *range(1, 11))
+
+    assert scored_nights(Store.of(tmp_path / "results")) == {date(2013, 7, 3), date(2013, 7, 9)}
+    assert days_of(missed(pipeline(tmp_path, catch_up=3), date(2013, 7, 11))) == [8, 10]
+
+
 def test_a_block_that_takes_too_long_is_stopped_with_the_setting_that_says_so() -> None:
     from time import sleep
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pydoc
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from flows.casts import carrying_schema
 from flows.commit import on_night
 from flows.config import Pipeline, load_pipeline
 from flows.engines import Engine, Threads
@@ -295,6 +297,94 @@ def test_a_value_that_does_not_fit_its_type_sets_the_row_aside(pipeline: Any, la
     assert table_of(loaded, "quarantine").column("items").to_pylist() == [2.5]
     assert table_of(loaded, "quarantine").column("broken_rules").to_pylist() == ["items must fit int64"]
     assert manifest.inputs[0].warnings[0] == "rows in quarantine: items must fit int64 (1)"
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "texts"),
+    [
+        ("at", pa.timestamp("us", "UTC"), ["2024-01-19 01:01:00.000000"] * 2),
+        ("at", pa.timestamp("us"), ["2024-01-19 01:01:00.000000"] * 2),
+        ("gift", pa.int8(), ["false", "0"]),
+    ],
+    ids=str,
+)
+def test_rows_set_aside_from_files_of_unlike_types_are_kept_as_text(
+    pipeline: Any, land: Any, score: Any, column: str, kind: pa.DataType, texts: list[str]
+) -> None:
+    """Each file is cast for the model; a value set aside may fit no type that the files share."""
+    loaded, table = pipeline(), with_value(orders(100, 3), "order_id", 7, None)
+    place = table.schema.get_field_index(column)
+    land(table)
+    land(table.set_column(place, column, table.column(column).cast(kind)), "b.parquet")
+
+    manifest = score(loaded)
+
+    quarantine = table_of(loaded, "quarantine")
+    assert (manifest.files_rejected, manifest.rows_quarantined) == (0, 2)
+    assert quarantine.column(column).to_pylist() == texts
+    assert quarantine.schema.field("amount").type == pa.float64()
+
+
+@pytest.mark.parametrize("decimal", [pa.decimal32, pa.decimal64])
+def test_decimals_of_few_bits_are_decimals_like_others(
+    pipeline: Any, land: Any, score: Any, decimal: Callable[..., pa.DataType]
+) -> None:
+    """As integers they are cast where they are whole; among extra columns they may lie in lists."""
+    loaded, table, kind = pipeline(), orders(100, 3), decimal(6, 2)
+    items = [Decimal(2)] * 99 + [Decimal("2.5")]
+    drifted = table.set_column(3, "items", pa.array(items, kind))
+    land(drifted.append_column("rates", pa.array([[Decimal("1.25")], None] * 50, pa.list_(kind))))
+    land(table, "b.parquet")
+
+    manifest = score(loaded)
+
+    quarantine = table_of(loaded, "quarantine")
+    assert [one.status for one in manifest.inputs] == ["scored", "scored"]
+    assert manifest.inputs[0].reason == "cast items: decimal128(6, 2) → int64"
+    assert quarantine.column("items").to_pylist() == [Decimal("2.50")]
+    assert quarantine.column("broken_rules").to_pylist() == ["items must fit int64"]
+
+
+@pytest.mark.parametrize("where", ["flows.shards.bad_rows", "flows.night.planned"])
+def test_a_file_that_arrow_cannot_work_with_is_rejected_alone(
+    pipeline: Any, land: Any, score: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The reason says what Arrow said of it; the other files are scored."""
+    loaded, asked = pipeline(), pydoc.locate(where)
+
+    def first_fails(*arguments: Any) -> Any:
+        monkeypatch.setattr(where, asked)
+        return pc.unique(pa.array([Decimal(1)], pa.decimal64(3, 1)))
+
+    monkeypatch.setattr(where, first_fails)
+    file = land(orders(100, 3))
+    land(orders(100, 4, first=0), "b.parquet")
+
+    manifest = score(loaded, engine=Threads(1))
+
+    assert [one.status for one in manifest.inputs] == ["rejected", "scored"]
+    assert manifest.inputs[0].reason.startswith(f"{file}: columns that Arrow works with were required")
+    assert "decimal64(3, 1)" in manifest.inputs[0].reason
+
+
+def test_files_of_equal_schemas_are_compared_once(
+    pipeline: Any, land: Any, score: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night of thousands of files is settled in the time of a few; the table of flags takes one more."""
+    loaded, compared = pipeline(), []
+
+    def carrying(schemas: Any) -> pa.Schema:
+        compared.append(len(schemas))
+        return carrying_schema(schemas)
+
+    monkeypatch.setattr("flows.night.carrying_schema", carrying)
+    for i in range(8):
+        land(orders(20, i, first=100 * i), f"{i}.parquet")
+
+    manifest = score(loaded)
+
+    assert manifest.files_scored == 8
+    assert compared == [1, 1]
 
 
 def test_files_of_two_compatible_schemas_make_one_table_of_flags(

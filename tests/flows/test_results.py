@@ -108,6 +108,13 @@ def test_names_that_differ_in_case_only_clash() -> None:
         refuse_clashes(["Severity"], "")
 
 
+@pytest.mark.parametrize("prefix", ["", "vw_"])
+def test_a_column_called_as_folders_tell_the_night_is_refused(prefix: str) -> None:
+    """Readers of all nights would find it twice; the message says what to do."""
+    with pytest.raises(SchemaError, match=r"however Dt came; rename it, or list it under `columns: ignore`"):
+        refuse_clashes(["x", "Dt"], prefix)
+
+
 def test_contributions_are_one_line_for_each_row_and_column() -> None:
     batch = contributions(
         pa.array(["r1", "r2"]),

@@ -199,6 +199,20 @@ def test_a_full_disk_leaves_the_night_as_it_was(tmp_path: Path, opened: Any, sco
     assert score(pipeline).manifest.files_scored == 2
 
 
+def test_an_error_over_data_is_not_told_as_one_of_the_disk(
+    tmp_path: Path, opened: Any, score: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks for room on a disk that has enough, and no retry is made."""
+    pipeline = opened(str(tmp_path))
+    land(pipeline, "a.parquet", orders(100, 3))
+    monkeypatch.setattr("flows.night.Night.decide", lambda _: pa.array(["a"]).cast(pa.int64()))
+
+    with pytest.raises(pa.ArrowInvalid, match="Failed to parse string"):
+        score(pipeline)
+
+    assert tables(pipeline) == {}
+
+
 @contextmanager
 def _room_for(size: int) -> Iterator[None]:
     """Let no file grow beyond a size, as a full disk does."""
