@@ -137,5 +137,6 @@ def _expected(
 
     encoder = detector.encoder_
     found = expect(detector.model_, encoder, encoder.encode(pa.Table.from_batches([cast])))
-    texts = [[results.HIDDEN] * cast.num_rows if name in sensitive else found.text(name) for name in names]
+    hidden = [results.HIDDEN] * cast.num_rows
+    texts = [hidden if name in sensitive else found.text(name, cast.column(name)) for name in names]
     return pa.array([text for row in zip(*texts, strict=True) for text in row], pa.string())

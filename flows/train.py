@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from vae_core.honesty import Honesty
     from vae_core.training import EpochRecord
 
-__all__ = ["TrainingRows", "draw_rows", "fit_detector", "train"]
+__all__ = ["TrainingRows", "absent_names", "draw_rows", "fit_detector", "train"]
 
 CALIBRATION_ROWS = 200_000
 SEED = 0
@@ -159,21 +161,11 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
     InputError
         The rows cannot be learned from.
     ConfigError
-        ``training.detector`` names no argument of VAEDetector.
+        ``training.detector`` names no argument of VAEDetector, or gives one what it cannot be.
     """
-    from vae_core import VAEDetector
     from vae_core.exceptions import VaeCoreError
 
-    settings = {
-        "contamination": pipeline.decision.contamination or 0.005,
-        "training_data": pipeline.training.data,
-        "random_state": SEED,
-    }
-    try:
-        detector = VAEDetector(**{**settings, "kinds": _kinds(pipeline), **pipeline.training.detector})
-    except TypeError as error:
-        known = ", ".join(sorted(VAEDetector().get_params()))
-        raise ConfigError(f"{pipeline.file}: training.detector takes {known}, however {error}") from error
+    detector = _detector(pipeline)
     try:
         detector.fit(
             rows.fit,
@@ -183,25 +175,56 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
         )
         return detector.calibrate(rows.held_out) if rows.held_out.num_rows else detector
     except (VaeCoreError, ValueError) as error:
+        if str(error).split(" ")[0] in detector.get_params(deep=False):
+            raise ConfigError(f"{pipeline.file}: training.detector: {error}") from error
         raise InputError(f"{pipeline.source_path}: {error}") from error
 
 
+def _detector(pipeline: Pipeline) -> VAEDetector:
+    """A detector as the pipeline file wants it, not fitted yet."""
+    from vae_core import VAEDetector
+
+    known = sorted(VAEDetector().get_params())
+    absent = absent_names(pipeline.training.detector, known)
+    if absent:
+        raise ConfigError(
+            f"{pipeline.file}: training.detector names {absent}, however there are {', '.join(known)}; "
+            "correct the names"
+        )
+    settings = {
+        "contamination": pipeline.decision.contamination or 0.005,
+        "training_data": pipeline.training.data,
+        "random_state": SEED,
+    }
+    return VAEDetector(**{**settings, "kinds": _kinds(pipeline), **pipeline.training.detector})
+
+
+def absent_names(named: Iterable[str], there: Sequence[str]) -> str:
+    """Names that are not there, each with the one that is most like it; empty where all are."""
+    close = {name: difflib.get_close_matches(name, there, n=1) for name in sorted({*named} - {*there})}
+    return ", ".join(f"{name} (did you mean {like[0]}?)" if like else name for name, like in close.items())
+
+
 def _kinds(pipeline: Pipeline) -> dict[str, str]:
-    """Kinds from the pipeline file; a key of one column names its row and is no feature."""
-    kinds = dict(pipeline.columns.kinds)
-    if len(pipeline.columns.key) == 1:
-        kinds.setdefault(pipeline.columns.key[0], "key")
-    return kinds
+    """Kinds from the pipeline file; a key of one column names its row and is no feature.
+
+    A key under ``ignore`` is no feature either, but still the key: it is asked for, and stands beside scores.
+    """
+    kinds, keys = dict(pipeline.columns.kinds), pipeline.columns.key
+    if len(keys) == 1:
+        kinds.setdefault(keys[0], "key")
+    return kinds | {name: "key" for name in keys if kinds.get(name) == "ignored"}
 
 
 def _require_columns(pipeline: Pipeline, table: pa.Table) -> None:
     """Refuse a pipeline file that names columns which the table does not have, or a stake of no numbers."""
     columns = pipeline.columns
     stake = () if columns.value_at_stake is None else (columns.value_at_stake,)
-    absent = sorted({*columns.kinds, *columns.key, *columns.sensitive, *stake} - set(table.schema.names))
+    named = {*columns.kinds, *columns.key, *columns.sensitive, *stake}
+    absent = absent_names(named, table.schema.names)
     if absent:
         raise ConfigError(
-            f"{pipeline.file}: columns names {', '.join(absent)}, however the table has "
+            f"{pipeline.file}: columns names {absent}, however the table has "
             f"{', '.join(table.schema.names)}; correct the names"
         )
     for name in stake:
@@ -467,7 +490,7 @@ def _validated(pipeline: Pipeline, rows: TrainingRows, suite: dict[str, Any]) ->
         first = next(failure for failure in report.failed if failure.role == "contract")
         raise NoDataError(
             f"{pipeline.source_path}: training rows that keep the contract {pipeline.suite_path} were "
-            f"required, however {first.column or 'the table'}: {first.message}; "
+            f"required, however {first.message}; "
             "mend the data or edit the suite"
         )
     return report.to_dict()

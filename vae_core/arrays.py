@@ -13,16 +13,24 @@ import pyarrow.types as pt
 from vae_core.exceptions import ColumnError
 
 __all__ = [
+    "LAST_DAY",
     "MICROSECONDS_A_DAY",
+    "SECONDS_A_DAY",
     "bit_array",
     "bits",
     "flat",
     "instant_array",
     "instants",
+    "nan_as_null",
     "numbers",
     "pick",
+    "require_same_meaning",
+    "respelt",
+    "seconds_ahead",
     "texts",
+    "ticks",
     "units_a_day",
+    "with_unit",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -30,7 +38,9 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 MICROSECONDS_A_DAY = 86_400_000_000
-UNITS_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": MICROSECONDS_A_DAY, "ns": 86_400_000_000_000}
+SECONDS_A_DAY = 86_400
+UNITS_A_DAY = {"s": SECONDS_A_DAY, "ms": 86_400_000, "us": MICROSECONDS_A_DAY, "ns": 86_400_000_000_000}
+LAST_DAY = 100_000_000  # since 1970; microseconds in 64 bits end 6 % later
 
 
 def flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -90,6 +100,38 @@ def _with_nan(floats: pa.Array) -> Floats:
     return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
+def with_unit(values: pa.Array | pa.ChunkedArray, learned: pa.DataType, name: str) -> pa.Array:
+    """Times of day or durations as float64 [n] in the unit of the learned type, null as NaN."""
+    now, then = units_a_day(flat(values).type), units_a_day(learned)
+    return pa.array(numbers(values, name) * max(then // now, 1) / max(now // then, 1))
+
+
+def require_same_meaning(now: pa.DataType, learned: pa.DataType, name: str) -> None:
+    """Refuse values that would be read as something else than was learned.
+
+    Raises
+    ------
+    ColumnError
+        Times of day, durations, local clocks or instants of a zone stand for another of these, or for
+        what is none of them.
+    """
+    if _meaning(now) != _meaning(learned):
+        raise ColumnError(
+            f"column {name!r} was learned as {learned}, however it is {now} now, which means something else; "
+            f"convert it to {learned}"
+        )
+
+
+def _meaning(arrow_type: pa.DataType) -> str:
+    if pt.is_time(arrow_type):
+        return "time of day"
+    if pt.is_duration(arrow_type):
+        return "duration"
+    if pt.is_timestamp(arrow_type) and arrow_type.tz is not None:
+        return "instant"
+    return "local clock" if pt.is_timestamp(arrow_type) or pt.is_date(arrow_type) else "plain"
+
+
 def instants(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Floats, Floats, Bools]:
     """Instants as (days since 1970 [n], share of the day gone [n], present [n]).
 
@@ -104,8 +146,7 @@ def instants(values: pa.Array | pa.ChunkedArray, name: str) -> tuple[Floats, Flo
     array = instant_array(values, name)
     unit = units_a_day(array.type)
     present = _present(array)
-    ticks = np.asarray(pc.fill_null(_ticks(array), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
-    days, rest = np.divmod(ticks, unit)
+    days, rest = np.divmod(ticks(array), unit)
     return days.astype(np.float64), rest / unit, present
 
 
@@ -126,14 +167,24 @@ def instant_array(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
 
 
 def units_a_day(arrow_type: pa.DataType) -> int:
-    """How many ticks of an instant's type make a day."""
+    """How many ticks of the type of an instant, a time of day or a duration make a day."""
     if pt.is_date32(arrow_type):
         return 1
     return UNITS_A_DAY["ms" if pt.is_date64(arrow_type) else arrow_type.unit]
 
 
-def _ticks(array: pa.Array) -> pa.Array:
-    return array.view(pa.int32()) if pt.is_date32(array.type) else array.view(pa.int64())
+def ticks(array: pa.Array) -> Ints:
+    """Instants as their type counts them since 1970 [n]; null as 0."""
+    counted = array.view(pa.int32()) if pt.is_date32(array.type) else array.view(pa.int64())
+    return np.asarray(pc.fill_null(counted, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def seconds_ahead(seconds: Ints, zone: str | None) -> Ints:
+    """How far a zone's clocks are ahead of UTC [n] at instants [n], seconds since 1970; 0 without a zone."""
+    if zone is None:
+        return np.zeros(len(seconds), dtype=np.int64)
+    near = np.clip(seconds, -LAST_DAY * SECONDS_A_DAY, LAST_DAY * SECONDS_A_DAY)
+    return ticks(pc.local_timestamp(pa.array(near).view(pa.timestamp("s", zone)))) - near
 
 
 def _present(array: pa.Array) -> Bools:
@@ -167,6 +218,41 @@ def bit_array(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
             f"column {name!r} was learned as booleans, however it is {array.type} now; mend its type"
         )
     return array
+
+
+def nan_as_null(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Floats with null where they are NaN."""
+    array = flat(values)
+    return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+
+
+def respelt(values: pa.Array | pa.ChunkedArray, learned: pa.DataType, name: str) -> pa.Array:
+    """Values as texts, spelt as values of the learned type are; those that it cannot hold in their own way.
+
+    Raises
+    ------
+    ColumnError
+        The values have no text form.
+    """
+    array = _comparable(flat(values))
+    own = texts(values, name)
+    try:
+        found = _converted(array, learned)
+        same = pc.equal(_comparable(found).cast(array.type, safe=False), array)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # types that have no value in common
+        return own
+    return pc.if_else(same, texts(found, name).cast(own.type), own)
+
+
+def _comparable(array: pa.Array) -> pa.Array:
+    return array.cast(pa.float32()) if pt.is_float16(array.type) else array
+
+
+def _converted(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Values in another type; Arrow puts integers into decimals only where any integer has room."""
+    if pt.is_integer(array.type) and pt.is_decimal(wanted):
+        array = array.cast(pa.decimal256(76, wanted.scale))
+    return array.cast(wanted, safe=False)
 
 
 def texts(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.types as pt
 import torch
 from torch import Tensor
 
+from vae_core import arrays
 from vae_core.categories import CategoryCodec
 from vae_core.columns import BooleanCodec, Codec, NumberCodec, TimestampCodec, codec_from_json, codec_to_json
 from vae_core.exceptions import ColumnError, DataError
 from vae_core.rarity import prior
 from vae_core.restored import require_fit
-from vae_core.schema import ColumnKind, ColumnSpec, TableSchema
+from vae_core.schema import ColumnKind, ColumnSpec, TableSchema, value_type
 
 __all__ = ["EncodedBatch", "Layout", "TableEncoder"]
 
@@ -122,6 +124,7 @@ class TableEncoder:
         self.schema = schema
         self.max_categories = max_categories
         self.codecs: tuple[Codec, ...] = ()
+        self._specs = {column.name: column for column in schema.features}
 
     def fit(self, table: pa.Table) -> TableEncoder:
         """Fit a codec a feature on a table drawn from the whole training range.
@@ -206,21 +209,54 @@ class TableEncoder:
             first += rows
         return batch
 
-    @staticmethod
-    def column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.ChunkedArray:
-        """A modelled column of a table.
+    def column(self, table: pa.Table | pa.RecordBatch, name: str) -> pa.Array | pa.ChunkedArray:
+        """A modelled column of a table; where its type is not the learned one, its values as that reads them.
 
         Raises
         ------
         ColumnError
-            It is missing.
+            It is missing, there twice, or of a type that means something else than the learned one.
         """
-        if not table.schema.get_all_field_indices(name):
+        found = table.schema.get_all_field_indices(name)
+        if not found:
             raise ColumnError(
                 f"column {name!r} was learned and is required, however the columns are {table.schema.names}; "
                 "add it"
             )
-        return table.column(name)
+        if len(found) > 1:
+            raise ColumnError(
+                f"column {name!r} is required once, however it is there {len(found)} times; rename the others"
+            )
+        return self._as_learned(table.column(found[0]), self._specs[name])
+
+    def _as_learned(
+        self, values: pa.Array | pa.ChunkedArray, column: ColumnSpec
+    ) -> pa.Array | pa.ChunkedArray:
+        """Values in the unit, or the spelling, of the learned type; what is alike is returned as it is."""
+        if column.kind is ColumnKind.CATEGORICAL:
+            return self._as_category(values, column)
+        if values.type == column.arrow_type:
+            return values
+        now, learned = value_type(values.type), value_type(column.arrow_type)
+        if now == learned or pt.is_null(now):
+            return values
+        arrays.require_same_meaning(now, learned, column.name)
+        return arrays.with_unit(values, learned, column.name) if _is_span(now) else values
+
+    def _as_category(
+        self, values: pa.Array | pa.ChunkedArray, column: ColumnSpec
+    ) -> pa.Array | pa.ChunkedArray:
+        now, learned = value_type(values.type), value_type(column.arrow_type)
+        if pt.is_floating(now) and not self._knows_nan(column.name):
+            values = arrays.nan_as_null(values)
+        if now == learned or pt.is_null(now) or _is_text(now) or _is_text(learned):
+            return values
+        arrays.require_same_meaning(now, learned, column.name)
+        return arrays.respelt(values, learned, column.name)
+
+    def _knows_nan(self, name: str) -> bool:
+        """Whether a column of floats was learned when NaN still was a word: it stays one."""
+        return any(codec.name == name and "nan" in codec.vocabulary for codec in self.categorical)
 
     def to_json(self) -> dict[str, Any]:
         """The fitted encoder as plain JSON values."""
@@ -236,3 +272,11 @@ class TableEncoder:
         encoder.codecs = tuple(codec_from_json(codec) for codec in data["codecs"])
         require_fit(encoder.codecs, schema.features)
         return encoder
+
+
+def _is_text(arrow_type: pa.DataType) -> bool:
+    return bool(pt.is_string(arrow_type) or pt.is_large_string(arrow_type) or pt.is_string_view(arrow_type))
+
+
+def _is_span(arrow_type: pa.DataType) -> bool:
+    return bool(pt.is_time(arrow_type) or pt.is_duration(arrow_type))

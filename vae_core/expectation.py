@@ -10,18 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from vae_core.arrays import MICROSECONDS_A_DAY, flat
+from vae_core.arrays import LAST_DAY, SECONDS_A_DAY, instant_array, seconds_ahead, ticks, units_a_day
 from vae_core.categories import CategoryCodec
 from vae_core.columns import BooleanCodec, NumberCodec, TimestampCodec
 from vae_core.encoding import EncodedBatch, TableEncoder
 from vae_core.losses import category_probabilities
 from vae_core.modules import VAE, Decoded
+from vae_core.schema import value_type
 from vae_core.scoring import blocks, reconstruct
 
-__all__ = ["Expectation", "expect", "parameters"]
+__all__ = ["Expectation", "expect", "parameters", "shown"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
+SHOWN = 80  # characters of a value shown to people
 SURELY = 0.95  # probability from which on people are told that null was expected, not a number
 
 
@@ -63,30 +66,41 @@ class Expectation:
         """Probability of true in a boolean column [n]."""
         return self.bits[:, self.bit_columns == self.place[name]][:, 0]
 
-    def text(self, name: str) -> list[str]:
-        """What was expected of each cell, in words."""
+    def text(self, name: str, values: pa.Array | pa.ChunkedArray | None = None) -> list[str]:
+        """What was expected of each cell, in words; its value gives a clock the zone, which else is UTC."""
         if name in self.category_place:
             j = self.category_place[name]
             return _category_text(self.encoder.categorical[j], self.categories[j])
         codec = self.encoder.measured[self.place[name]]
-        texts = self._measured_text(codec)
+        texts = self._measured_text(codec, values)
         null = self.nulls[:, self.place[name]] > SURELY
         return ["null" if absent else text for text, absent in zip(texts, null, strict=True)]
 
-    def _measured_text(self, codec: NumberCodec | TimestampCodec | BooleanCodec) -> list[str]:
+    def _measured_text(
+        self, codec: NumberCodec | TimestampCodec | BooleanCodec, values: pa.Array | pa.ChunkedArray | None
+    ) -> list[str]:
         if isinstance(codec, BooleanCodec):
             return [
                 f"{share >= 0.5} ({max(share, 1 - share):.0%})".lower() for share in self.truth(codec.name)
             ]
         if isinstance(codec, TimestampCodec):
-            return [_clock(share) for share in codec.decode(self.parts(codec.name))]
+            share = codec.decode(self.parts(codec.name))
+            ahead = 0.0 if values is None else _ahead(instant_array(values, codec.name), codec.last)
+            return [_clock(one) for one in np.mod(share + ahead, 1.0)]
         return [f"about {text}" for text in self._numbers_text(codec)]
 
     def _numbers_text(self, codec: NumberCodec) -> list[str]:
         """Expected numbers, rounded to what the model's own uncertainty leaves meaningful."""
         part = self.part_columns == self.place[codec.name]
         deviation = self.deviation[:, part][:, 0] * codec.scale
-        return [rounded(v, d) for v, d in zip(codec.decode(self.parts(codec.name)), deviation, strict=True)]
+        values = codec.decode(self.parts(codec.name))
+        learned = self._type(codec.name)
+        if pa.types.is_time(learned) or pa.types.is_duration(learned):
+            return _spans_text(np.clip(values, codec.low, codec.high), deviation, learned)
+        return [rounded(v, d) for v, d in zip(values, deviation, strict=True)]
+
+    def _type(self, name: str) -> pa.DataType:
+        return value_type(self.encoder.schema.arrow.field(name).type)
 
     def column(self, name: str, batch: pa.Table | pa.RecordBatch) -> pa.Array:
         """What was expected, in the column's own type; ``batch`` gives timestamps their day."""
@@ -103,15 +117,61 @@ class Expectation:
         if isinstance(codec, BooleanCodec):
             return pa.array(self.truth(name) >= 0.5, mask=null)
         if isinstance(codec, TimestampCodec):
-            return _same_day(batch.column(name), codec.decode(self.parts(name)))
+            share = codec.decode(self.parts(name))
+            return _same_day(instant_array(batch.column(name), name), share, self._type(name))
         return pa.array(np.clip(codec.decode(self.parts(name)), codec.low, codec.high), mask=null)
 
 
 def rounded(value: float, deviation: float) -> str:
     """``value`` with no digits that ``deviation`` makes meaningless, at most three decimals."""
-    places = int(np.clip(1 - np.floor(np.log10(max(deviation, 1e-12))), 0, 3)) if deviation < 1 else 0
+    places = _places(deviation, 3)
     text = f"{value:.{places}f}" if abs(value) < 1e15 else f"{value:.3g}"
     return "0" if float(text) == 0 else text
+
+
+def _places(deviation: float, most: int) -> int:
+    """Decimals that ``deviation`` leaves a meaning."""
+    return int(np.clip(1 - np.floor(np.log10(max(deviation, 1e-12))), 0, most)) if deviation < 1 else 0
+
+
+def _spans_text(values: Floats, deviation: Floats, arrow_type: pa.DataType) -> list[str]:
+    """Times of day or durations [n] as cells are shown, no finer than ``deviation`` leaves meaningful."""
+    second = units_a_day(arrow_type) // SECONDS_A_DAY
+    places = np.array([_places(one / second, 9) for one in deviation])
+    step = np.maximum(second / 10.0**places, 1.0)
+    return [shown(value) for value in as_type(pa.array(np.round(values / step) * step), arrow_type)]
+
+
+def shown(value: pa.Scalar) -> str:
+    """A cell as text for people: null as ``null``, whole floats without a fraction, long texts cut."""
+    if not value.is_valid:
+        return "null"
+    if pa.types.is_floating(value.type):
+        return number(float(value.as_py()))
+    try:
+        text = str(value.as_py())
+    except (ValueError, OverflowError):  # instants that no calendar holds
+        text = str(value.value)
+    clean = "".join(letter if letter.isprintable() else "�" for letter in text)
+    return clean if len(clean) <= SHOWN else f"{clean[: SHOWN - 1]}…"
+
+
+def number(value: float) -> str:
+    """Six significant digits, no exponent up to a quadrillion."""
+    if value.is_integer() and abs(value) < 1e15:
+        return str(round(value))
+    return f"{value:.6g}"
+
+
+def _ahead(values: pa.Array, last: float) -> Floats:
+    """How far the clocks of instants' zone are ahead of UTC [n], in days; for null on the day ``last``."""
+    zone = getattr(values.type, "tz", None)
+    if zone is None:
+        return np.zeros(len(values))
+    seconds = ticks(values) // (units_a_day(values.type) // SECONDS_A_DAY)
+    null = np.asarray(pc.is_null(values))
+    last_second = int(np.clip(last, -LAST_DAY, LAST_DAY)) * SECONDS_A_DAY
+    return seconds_ahead(np.where(null, last_second, seconds), zone) / SECONDS_A_DAY
 
 
 def _clock(share: float) -> str:
@@ -132,25 +192,66 @@ def _category_text(codec: CategoryCodec, probabilities: Floats) -> list[str]:
     ]
 
 
-def _same_day(values: pa.Array | pa.ChunkedArray, share: Floats) -> pa.Array:
-    """Instants of the same days at the expected times of day."""
-    array = flat(values)
-    zone = getattr(array.type, "tz", None)
-    ticks = pc.fill_null(array.cast(pa.timestamp("us", zone), safe=False).view(pa.int64()), 0)
-    days = np.asarray(ticks.to_numpy(zero_copy_only=False)) // MICROSECONDS_A_DAY * MICROSECONDS_A_DAY
-    moved = days + np.nan_to_num(share * MICROSECONDS_A_DAY).astype(np.int64)
-    return pa.array(moved, mask=np.asarray(pc.is_null(array))).view(pa.timestamp("us", zone))
+def _same_day(instants: pa.Array, share: Floats, wanted: pa.DataType) -> pa.Array:
+    """Instants of the same days at the expected times of day, share of UTC's; days are those of the zone.
+
+    Where no other instant of the day is sure to have room in the type, it stays.
+    """
+    kept = _in_unit(instants, wanted)
+    if pa.types.is_date(wanted):
+        return kept
+    day, now = units_a_day(wanted), ticks(kept)
+    ahead = _ticks_ahead(now, wanted)
+    clock = np.nan_to_num(np.mod(share * day + ahead, day)).astype(np.int64)
+    moved = (now + ahead) // day * day + clock
+    moved -= _ticks_ahead(moved - ahead, wanted)  # the clocks may have been changed that day
+    room = np.iinfo(np.int64).max - 3 * day
+    moved = np.where((now < -room) | (now > room), now, moved)
+    return pa.array(moved, mask=np.asarray(pc.is_null(kept))).view(wanted)
+
+
+def _ticks_ahead(instants: Ints, arrow_type: pa.DataType) -> Ints:
+    """How far the clocks of a type's zone are ahead of UTC [n] at instants [n], all as the type counts."""
+    second = units_a_day(arrow_type) // SECONDS_A_DAY
+    return seconds_ahead(instants // second, arrow_type.tz) * second
+
+
+def _in_unit(instants: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Instants in another type; those beyond it as the first or last that it holds."""
+    if instants.type == wanted:
+        return instants
+    own, last = instants.type, np.iinfo(np.int32 if pa.types.is_date32(wanted) else np.int64).max
+    most = min(int(last) * units_a_day(own) // units_a_day(wanted), np.iinfo(np.int64).max)
+    counted = pa.array(np.clip(ticks(instants), -most, most), mask=np.asarray(pc.is_null(instants)))
+    return counted.cast(pa.type_for_alias(f"int{own.bit_width}")).view(own).cast(wanted, safe=False)
 
 
 def as_type(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     """Cast to the table's type, rounding numbers where it holds integers."""
     if pa.types.is_dictionary(wanted):
-        return as_type(array, wanted.value_type).dictionary_encode().cast(wanted)
+        return _coded(as_type(array, wanted.value_type).dictionary_encode(), wanted)
     if pa.types.is_integer(wanted) and pa.types.is_floating(array.type):
         return _whole(array, wanted)
     if pa.types.is_temporal(wanted) and pa.types.is_floating(array.type):  # times of day and durations
         return _whole(array, pa.type_for_alias(f"int{wanted.bit_width}")).view(wanted)
+    if _is_instant(wanted) and _is_instant(array.type):
+        return _in_unit(array, wanted)
+    if pa.types.is_duration(wanted) and pa.types.is_string(array.type):
+        return array.cast(pa.int64()).cast(wanted)
+    if pa.types.is_time(wanted) and pa.types.is_string(array.type):  # Arrow reads instants, not times
+        instants = pc.binary_join_element_wise(pa.scalar("1970-01-01"), array, " ")
+        return instants.cast(pa.timestamp(wanted.unit)).cast(wanted)
     return array.cast(wanted, safe=False)
+
+
+def _is_instant(arrow_type: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type))
+
+
+def _coded(array: pa.DictionaryArray, wanted: pa.DataType) -> pa.DictionaryArray:
+    """A dictionary of the wanted type, but for numbers too small for as many values."""
+    room = np.iinfo(wanted.index_type.to_pandas_dtype()).max
+    return array.cast(wanted) if len(array.dictionary) <= room else array
 
 
 def _whole(array: pa.Array, wanted: pa.DataType) -> pa.Array:

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vae_core.arrays import pick
 from vae_core.categories import NULL, UNSEEN, CategoryCodec
 from vae_core.columns import BooleanCodec, Codec, NumberCodec, TimestampCodec
 from vae_core.encoding import EncodedBatch
-from vae_core.expectation import Expectation
+from vae_core.expectation import Expectation, shown
 from vae_core.repair import Repair, Repairer
 
 __all__ = ["Reason", "View", "reasons", "shares"]
@@ -21,7 +22,6 @@ Floats = npt.NDArray[np.float64]
 
 COMMON = 0.01  # share of training rows from which on a category by itself is no surprise
 USUAL = 2.0  # standard deviations within which a number by itself is no surprise
-SHOWN = 80  # characters of a value shown to people
 LEAST = 0.02  # share of a row's excess that a further reason must take away
 
 
@@ -107,7 +107,8 @@ def _told(repairer: Repairer, table: pa.Table, repair: Repair, share: Floats) ->
     told = []
     for j in np.unique(repair.columns[share > 0]):
         rows = np.flatnonzero((repair.columns == j) & (share > 0))
-        view = View(repairer.encoder.codecs[j], table.take(pa.array(rows)), repair.expectation.take(rows))
+        codec = repairer.encoder.codecs[j]
+        view = View(codec, pick(table.select([codec.name]), rows), repair.expectation.take(rows))
         told += [(int(i), view.reason(place, float(share[i]))) for place, i in enumerate(rows)]
     return told
 
@@ -118,11 +119,12 @@ class View:
     def __init__(self, codec: Codec, table: pa.Table, expectation: Expectation) -> None:
         self.codec = codec
         self.values = table.column(codec.name)
-        self.expected = expectation.text(codec.name)
+        self.expected = expectation.text(codec.name, self.values)
+        learned = expectation.encoder.column(table, codec.name)
         self.codes = (
-            codec.encode(self.values)[0] if isinstance(codec, CategoryCodec) else np.empty(0, dtype=np.int64)
+            codec.encode(learned)[0] if isinstance(codec, CategoryCodec) else np.empty(0, dtype=np.int64)
         )
-        self.z, self.outside = _place(codec, self.values)
+        self.z, self.outside = _place(codec, learned)
 
     def reason(self, i: int, share: float) -> Reason:
         """The reason that row ``i`` has in this column."""
@@ -149,7 +151,7 @@ class View:
         return "combination" if common else "value"
 
 
-def _place(codec: Codec, values: pa.ChunkedArray) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _place(codec: Codec, values: pa.Array | pa.ChunkedArray) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Distance from the centre in standard deviations, and whether beyond all training values, each [n]."""
     if isinstance(codec, NumberCodec):
         return np.abs(codec.encode(values)[0][:, 0].astype(np.float64)), codec.outside(values)
@@ -160,24 +162,3 @@ def _place(codec: Codec, values: pa.ChunkedArray) -> tuple[Floats, npt.NDArray[n
 
 def _is_nan(value: pa.Scalar) -> bool:
     return bool(pa.types.is_floating(value.type) and np.isnan(value.as_py()))
-
-
-def shown(value: pa.Scalar) -> str:
-    """A cell as text for people: null as ``null``, whole floats without a fraction, long texts cut."""
-    if not value.is_valid:
-        return "null"
-    if pa.types.is_floating(value.type):
-        return number(float(value.as_py()))
-    try:
-        text = str(value.as_py())
-    except (ValueError, OverflowError):  # instants that no calendar holds
-        text = str(value.value)
-    clean = "".join(letter if letter.isprintable() else "�" for letter in text)
-    return clean if len(clean) <= SHOWN else f"{clean[: SHOWN - 1]}…"
-
-
-def number(value: float) -> str:
-    """Six significant digits, no exponent up to a quadrillion."""
-    if value.is_integer() and abs(value) < 1e15:
-        return str(round(value))
-    return f"{value:.6g}"

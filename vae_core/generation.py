@@ -9,18 +9,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from vae_core.arrays import MICROSECONDS_A_DAY
+from vae_core.arrays import LAST_DAY, MICROSECONDS_A_DAY
 from vae_core.categories import RARE, UNSEEN, CategoryCodec
 from vae_core.columns import BooleanCodec, Codec, TimestampCodec
 from vae_core.encoding import TableEncoder
 from vae_core.expectation import Expectation, as_type, parameters
 from vae_core.modules import VAE
+from vae_core.schema import value_type
 
 __all__ = ["generate"]
 
 Random = np.random.Generator
-
-LAST_DAY = 100_000_000  # since 1970; microseconds in 64 bits end 6 % later
 
 
 @torch.inference_mode()
@@ -85,5 +84,5 @@ def _instants(
     first, last = np.clip([codec.first, codec.last], -LAST_DAY, LAST_DAY).astype(np.int64)
     days = random.integers(first, last + 1, size=share.size)
     ticks = ((days + np.nan_to_num(share)) * MICROSECONDS_A_DAY).astype(np.int64)
-    zone = getattr(wanted, "tz", None)
-    return pa.array(ticks, mask=null).view(pa.timestamp("us", zone)).cast(wanted, safe=False)
+    zone = getattr(value_type(wanted), "tz", None)
+    return as_type(pa.array(ticks, mask=null).view(pa.timestamp("us", zone)), wanted)

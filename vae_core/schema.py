@@ -142,7 +142,7 @@ def _refuse_odd_names(schema: pa.Schema, kinds: Mapping[str, str]) -> None:
 
 
 def _spec(field: pa.Field, wished: str | None, rows: pa.Table | None) -> ColumnSpec:
-    kind = _wished_kind(field, wished) if wished else _kind_of(value_type(field.type))
+    kind = _wished_kind(field, wished) if wished else _natural_kind(field.type)
     if (
         wished is None
         and kind is ColumnKind.CATEGORICAL
@@ -173,6 +173,13 @@ def _wished_kind(field: pa.Field, wished: str) -> ColumnKind:
 def value_type(arrow_type: pa.DataType) -> pa.DataType:
     """The type of the values, looking through a dictionary."""
     return arrow_type.value_type if pt.is_dictionary(arrow_type) else arrow_type
+
+
+def _natural_kind(arrow_type: pa.DataType) -> ColumnKind:
+    """The kind of a type by itself; whole numbers by dictionary, a data frame's categories, are codes."""
+    if pt.is_dictionary(arrow_type) and pt.is_integer(arrow_type.value_type):
+        return ColumnKind.CATEGORICAL
+    return _kind_of(value_type(arrow_type))
 
 
 def _kind_of(arrow_type: pa.DataType) -> ColumnKind:

@@ -23,7 +23,7 @@ from flows.console import (
 if TYPE_CHECKING:
     from flows.config import Pipeline
 
-__all__ = ["backfill", "diff", "redecide"]
+__all__ = ["backfill", "diff", "exit_code", "redecide"]
 
 
 @app.command(epilog="vaewatch backfill --from 2013-07-01 --to 2013-07-31")
@@ -49,8 +49,8 @@ def backfill(
         return
     options = {"version": version, "as_of": as_of, "parallel": parallel, "newest_first": newest_first}
     reports = _filled_back(loaded, first, last, options, as_json)
-    print_json(reports) if as_json else _say_nights(reports)
-    code = max((_code(loaded, report) for report in reports), key=_SEVERITY.index, default=0)
+    _tell(loaded, reports, as_json)
+    code = max((exit_code(loaded, report) for report in reports), key=_SEVERITY.index, default=0)
     if code:
         raise typer.Exit(code)
 
@@ -117,7 +117,7 @@ def _filled_back(
             with progress_bars():
                 reports: list[dict[str, Any]] = backfill(str(pipeline.file), first, last, **options)
         except StoppedError as stopped:
-            print_json(stopped.reports) if as_json else _say_nights(stopped.reports)
+            _tell(pipeline, stopped.reports, as_json)
             said = f"stopped, {len(stopped.reports)} of {stopped.nights} nights are done"
             typer.echo(f"vaewatch: {said}; the same command goes on from here", err=True)
             sys.stdout.flush()
@@ -145,19 +145,21 @@ def _dry_run(
     found = [step.report() for step in (steps[::-1] if newest_first else steps)]
     if as_json:
         print_json(found)
-        return
-    rows = [[one["date"], one["action"], one["version"] or "", one["why"]] for one in found]
-    print_table(["night", "to do", "model", "why"], rows)
+    else:
+        rows = [[one["date"], one["action"], one["version"] or "", one["why"]] for one in found]
+        print_table(["night", "to do", "model", "why"], rows)
+    if any(step.action == "fail" for step in steps):
+        raise typer.Exit(1)
 
 
 def _say_difference(found: dict[str, Any], rows: int) -> None:
-    from flows.report import flags_table
+    from flows.report import flags_table, policy_text
 
     for side in ("before", "after"):
         one = found[side]
         typer.echo(
             f"{side:<7} {one['rows_flagged']:>7,} of {one['rows_scored']:,} rows flagged, model version "
-            f"{one['model']['version']}, decision {one['decision']}, scored at {one['scored_at']}"
+            f"{one['model']['version']}, {policy_text(one['decision'])}, scored at {one['scored_at']}"
         )
     for kind in ("gained", "lost", "kept"):
         typer.echo(f"{kind:<7} {found[kind]:>7,}")
@@ -168,23 +170,36 @@ def _say_difference(found: dict[str, Any], rows: int) -> None:
 
 
 def _say_decision(report: dict[str, Any]) -> None:
+    from flows.report import counted, policy_text
+
     if report["status"] == "unchanged":
         typer.echo(f"{report['date']}  this policy is the night's already")
         return
+    now, before = policy_text(report["decision"]), policy_text(report["decision_before"])
     typer.echo(
-        f"{report['date']}  {report['decision']} in place of {report['decision_before']}: "
+        f"{report['date']}  {now} in place of {before}: "
         f"{report['rows_flagged']:,} flagged, {report['rows_flagged_before']:,} before; "
-        f"{report['rows_read']:,} rows read again"
+        f"{counted(report['rows_read'], 'row')} read again"
     )
     typer.echo(report["certification"])
 
 
-def _say_nights(reports: list[dict[str, Any]]) -> None:
+def _tell(pipeline: Pipeline, reports: list[dict[str, Any]], as_json: bool) -> None:
+    """What became of the nights; on stderr what is wrong with those that are scored, as `score` says it."""
+    from flows.report import troubles_of
+
+    print_json(reports) if as_json else _say_nights(pipeline, reports)
+    for report in reports:
+        for said in troubles_of(pipeline, report):
+            typer.echo(f"vaewatch: {report['date']}: {said}", err=True)
+
+
+def _say_nights(pipeline: Pipeline, reports: list[dict[str, Any]]) -> None:
     counts = ("rows_scored", "rows_quarantined", "rows_flagged")
     rows = [
         [
             report["date"],
-            report["status"],
+            _status(pipeline, report),
             report["version"] or "",
             *(f"{report[name]:,}" if name in report else "" for name in counts),
             report["error"] or report["why"],
@@ -194,10 +209,20 @@ def _say_nights(reports: list[dict[str, Any]]) -> None:
     print_table(["night", "status", "model", "scored", "quarantined", "flagged", "why"], rows)
 
 
-def _code(pipeline: Pipeline, report: dict[str, Any]) -> int:
-    """Exit code of one night, as ``vaewatch score`` has it."""
+def _status(pipeline: Pipeline, report: dict[str, Any]) -> str:
+    """What became of a night in a word; of one that is finished, what is wrong with it comes first."""
+    if report["status"] == "failed":
+        return "failed"
+    if report.get("incident"):
+        return "incident"
+    wrong = {1: "rejected", PARTIAL: "partial"}
+    return wrong.get(exit_code(pipeline, report), str(report["status"]))
+
+
+def exit_code(pipeline: Pipeline, report: dict[str, Any]) -> int:
+    """Exit code of one night: 1 when nothing could be scored, 3 when something is wrong with it."""
+    from flows.report import troubles_of
+
     if report["status"] == "failed" or (report.get("files_rejected") and not report["files_scored"]):
         return 1
-    rows, limit = report.get("rows_in", 0), pipeline.validation.max_quarantined_share
-    too_many = report.get("rows_quarantined", 0) > limit * max(rows, 1)
-    return PARTIAL if too_many or report.get("files_rejected") else 0
+    return PARTIAL if troubles_of(pipeline, report) else 0

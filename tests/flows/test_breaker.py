@@ -10,6 +10,7 @@ import pytest
 from flows.breaker import incident_of
 from flows.config import Pipeline, load_pipeline
 from flows.decision import Decider
+from flows.verbs.nights import _code
 from vae_core import Calibration
 
 PIPELINE = """
@@ -84,6 +85,16 @@ def test_an_incident_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert incident is not None
     assert (incident["kind"], incident["odd_rows"], incident["limit"]) == ("batch_shift", 201, 0.2)
     assert incident["sentence"].startswith("201 of 1,000 rows (20%) are odd, where 0.5% are usual")
+
+
+def test_an_incident_ends_a_backfill_as_it_ends_a_scoring(tmp_path: Path) -> None:
+    """With exit code 3, though all files were scored; a night without one ends with 0."""
+    pipeline = pipeline_of(tmp_path)
+    night = {"status": "scored", "rows_in": 1000, "files_scored": 1, "files_rejected": 0}
+
+    codes = [_code(pipeline, {**night, "incident": one}) for one in (incident_of(pipeline, 201, 1000), None)]
+
+    assert codes == [3, 0]
 
 
 def test_what_was_asked_for_is_no_incident(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_dates_are_instants_at_midnight(arrow_type: pa.DataType) -> None:
     assert (days.tolist(), share.tolist()) == ([3.0], [0.0])
 
 
+def test_clocks_are_ahead_of_utc_by_their_zone_and_season() -> None:
+    """Berlin is ahead by one hour, in summer by two; instants that no calendar holds have an offset too."""
+    summer = 1_688_169_600  # 2023-07-01
+
+    ahead = arrays.seconds_ahead(np.array([0, summer, 2**62, -(2**62)]), "Europe/Berlin")
+
+    assert ahead[:3].tolist() == [3600, 7200, 3600]
+    assert arrays.seconds_ahead(np.array([0, summer]), None).tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(
     "array",
     [

@@ -91,6 +91,15 @@ def test_extremes_can_be_learned(values: list[float]) -> None:
     assert np.isfinite(parts).all()
 
 
+def test_the_scale_of_a_constant_is_a_hundredth_of_it() -> None:
+    """Beside a constant, a value 1 % away is one deviation off, and its neighbour is usual."""
+    codec = NumberCodec.fit("x", chunked([1e6] * 50))
+
+    parts, _ = codec.encode(pa.array([1_000_001.0, 1_010_000.0]))
+
+    assert parts[:, 0].tolist() == pytest.approx([1e-4, 1.0])
+
+
 def test_one_extreme_does_not_swallow_the_others() -> None:
     """A single huge value among thousands leaves the scale of the others as it was."""
     values = np.append(np.random.default_rng(0).normal(size=5000), 1e12)

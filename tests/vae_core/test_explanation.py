@@ -4,11 +4,14 @@ import datetime as dt
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from vae_core import Reason, VAEDetector
-from vae_core.expectation import expect
-from vae_core.explanation import View, shares, shown
+from vae_core import Reason, TableSchema, VAEDetector
+from vae_core.columns import TimestampCodec
+from vae_core.encoding import TableEncoder
+from vae_core.expectation import Expectation, expect, shown
+from vae_core.explanation import View, shares
 
 
 def with_cell(table: pa.Table, name: str, value: object) -> pa.Table:
@@ -135,6 +138,91 @@ def test_no_rows_have_no_reasons(detector: VAEDetector, fresh: pa.Table) -> None
 def test_no_more_reasons_than_asked_for(detector: VAEDetector, fresh: pa.Table) -> None:
     """``top`` bounds the reasons of each row."""
     assert max(len(found) for found in detector.explain(fresh.slice(0, 50), top=1)) == 1
+
+
+def test_ignored_columns_of_any_type_do_not_hinder_reasons() -> None:
+    """Columns that Arrow cannot pick rows of are no obstacle, be they ignored or modelled."""
+    rows = pa.table(
+        {
+            "text": pa.array(["a", "b"] * 60 + ["c"], pa.string_view()),
+            "bytes": pa.array([b"a"] * 121, pa.binary_view()),
+            "pair": pa.array([{"a": "x"}] * 121, pa.struct([("a", pa.string_view())])),
+            "runs": pc.run_end_encode(pa.array([1] * 121)),
+        }
+    )
+    detector = VAEDetector(random_state=0, max_epochs=2, n_members=1).fit(rows)
+
+    assert first_reason(detector, rows.slice(120)).value == "c"
+
+
+def before_noon(zone: str) -> pa.Table:
+    """A year of days, on each of which something happens within the hour before noon of a zone."""
+    days = np.arange("2023-01-01", "2024-01-01", dtype="datetime64[D]")
+    minutes = np.random.default_rng(0).integers(11 * 60, 12 * 60, 365)
+    local = pa.array((days + minutes.astype("timedelta64[m]")).astype("datetime64[us]"))
+    return pa.table({"at": pc.assume_timezone(local, zone)})
+
+
+def test_clocks_of_a_zone_are_told_by_that_zone() -> None:
+    """What was expected of a timestamp is told by the clocks by which its value is shown."""
+    rows = before_noon("America/New_York")
+    detector = VAEDetector(random_state=0, max_steps=300, n_members=1).fit(rows)
+    night = pa.array([dt.datetime(2023, 1, 10, 4, tzinfo=dt.UTC)], rows.schema.field("at").type)
+
+    reason = first_reason(detector, pa.table({"at": night}))
+
+    assert reason.value == "2023-01-09 23:00:00-05:00"
+    assert "about 10:00" < reason.expected < "about 13:00"
+
+
+@pytest.mark.parametrize(
+    ("month", "expected"), [(1, "about 05:00"), (7, "about 06:00"), (None, "about 05:00")]
+)
+def test_the_zone_of_a_clock_depends_on_the_season(month: int | None, expected: str) -> None:
+    """Ten o'clock UTC is an hour later by summer time; of a null the last day of training decides."""
+    rows = pa.table({"at": pa.array([0], pa.timestamp("us", "America/New_York"))})
+    encoder = TableEncoder(TableSchema.infer(rows), 8)
+    encoder.codecs = (TimestampCodec("at", 0.0, 19_700.0, hours=True, weekdays=False, nulls=0.0, rows=9),)
+    angle = 2 * np.pi * 10 / 24
+    found = {"mean": np.array([[np.sin(angle), np.cos(angle), 0.0]]), "nulls": np.zeros((1, 1))}
+    expectation = Expectation(
+        encoder, {**found, "deviation": np.ones((1, 3)), "bits": np.zeros((1, 0)), "categories": []}
+    )
+    when = month and dt.datetime(2023, month, 1, tzinfo=dt.UTC)
+
+    assert expectation.text("at") == ["about 10:00"]
+    assert expectation.text("at", pa.array([when], rows.schema.field("at").type)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("arrow_type", "expected"),
+    [
+        (pa.duration("ms"), "about 0:00:05"),
+        (pa.time32("ms"), "about 00:00:05"),
+        (pa.duration("ns"), "about 0 days 00:00:00.000005"),
+    ],
+    ids=str,
+)
+def test_expected_spans_read_like_shown_ones(arrow_type: pa.DataType, expected: str) -> None:
+    """Durations and times of day are expected as their cells are shown, without meaningless digits."""
+    whole = pa.int32() if arrow_type.bit_width == 32 else pa.int64()
+    rows = pa.table({"t": pa.array([4_500, 5_500] * 100, whole).cast(arrow_type)})
+    detector = VAEDetector(random_state=0, max_epochs=2, n_members=1).fit(rows)
+    expectation = expect(detector.model_, detector.encoder_, detector.encoder_.encode(rows.slice(0, 1)))
+    expectation.mean[:], expectation.deviation[:] = 0.01, 2.5
+
+    assert expectation.text("t", rows["t"].slice(0, 1)) == [expected]
+
+
+def test_a_reason_in_another_unit_tells_the_same() -> None:
+    """A duration in nanoseconds has the reason that it has in the seconds learned."""
+    rows = pa.table({"t": pa.array([4, 5, 6] * 100).cast(pa.duration("s"))})
+    detector = VAEDetector(random_state=0, max_epochs=2, n_members=1).fit(rows)
+    late = pa.table({"t": pa.array([9]).cast(pa.duration("s"))})
+
+    reason = first_reason(detector, late.cast(pa.schema([("t", pa.duration("ns"))])))
+
+    assert (reason.kind, reason.expected) == ("out_of_support", first_reason(detector, late).expected)
 
 
 @pytest.mark.parametrize(

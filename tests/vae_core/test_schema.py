@@ -17,6 +17,9 @@ TYPES = {
     pa.large_string(): "categorical",
     pa.string_view(): "categorical",
     pa.dictionary(pa.int8(), pa.string()): "categorical",
+    pa.dictionary(pa.int8(), pa.int64()): "categorical",
+    pa.dictionary(pa.int8(), pa.float64()): "numeric",
+    pa.dictionary(pa.int8(), pa.timestamp("ns")): "timestamp",
     pa.bool_(): "boolean",
     pa.date32(): "timestamp",
     pa.timestamp("ns", "UTC"): "timestamp",
@@ -74,6 +77,13 @@ def test_impossible_overrides_are_refused(kinds: dict[str, str], message: str) -
     """An unknown kind, a kind that the type cannot be, an unknown column: each is named."""
     with pytest.raises(ColumnError, match=message):
         TableSchema.infer(pa.schema([("there", pa.int64())]), kinds)
+
+
+def test_whole_numbers_by_dictionary_can_still_be_numbers() -> None:
+    """A data frame's category of integers is a code, unless the user says that it is a number."""
+    schema = pa.schema([("size", pa.dictionary(pa.int8(), pa.int64()))])
+
+    assert TableSchema.infer(schema, {"size": "numeric"}).kinds == {"size": "numeric"}
 
 
 def test_doubled_names_are_refused() -> None:
