@@ -3,7 +3,8 @@
 A p-value is the share of calibration rows at least as anomalous (conformal; Vovk et al. 2005), with
 a generalised-Pareto tail fitted to the peaks over a high threshold (Siffer et al., SPOT, KDD 2017)
 where those rows run out, so that one row in a million can be told from one in a thousand. The tail is
-for ranking and for people: it is a fit, and false discoveries are kept to a rate by ranks alone.
+for ranking and for people: it is a fit, and false discoveries are kept to a rate by ranks alone. Scores that
+come more than once, as those of categories do, lie on no smooth curve: there the fit gives way to counting.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["Calibration", "benjamini_hochberg", "severity"]
 Floats = npt.NDArray[np.float64]
 
 TAIL_SHARE = 0.02  # of the calibration rows; the peaks that the tail is fitted to
-FEWEST_PEAKS = 20  # below this many peaks no tail is fitted: the largest score ends the scale
+FEWEST_PEAKS = 20  # below this many different peaks no tail is fitted: the largest score ends the scale
 KEPT = 50_000  # calibration scores stored with a model
 MANY = 4096  # scores from which on a grid over the calibration scores pays
 CELLS = 65_536  # of that grid
@@ -108,41 +109,54 @@ class Calibration:
         edges = np.linspace(self.scores[0], self.scores[-1], CELLS + 1)
         return np.searchsorted(self.scores, edges).astype(np.int64)
 
+    @cached_property
+    def _ties(self) -> Floats:
+        """Calibration scores in the tail that come more than once, ascending, each as often as it comes."""
+        values, counts = np.unique(self.scores[self.scores > self.tail_start], return_counts=True)
+        return np.repeat(values, np.where(counts > 1, counts, 0))
+
     def p_values(self, scores: Floats) -> Floats:
-        """Share of calibration rows at least as anomalous as each score [n], in (0, 1]."""
+        """Share of calibration rows at least as anomalous as each score [n], in (0, 1].
+
+        In the tail the fit's, though never below the share of calibration rows at least as anomalous whose
+        scores are tied: a fit passes between the steps that these make.
+        """
         p = self.rank_p_values(scores)
         if self.tail_share == 0:
             return p
         peaks = np.flatnonzero(scores > self.tail_start)
         beyond = genpareto.sf(scores[peaks] - self.tail_start, self.tail_shape, scale=self.tail_scale)
-        p[peaks] = np.maximum(self.tail_share * beyond, 1e-300)
+        tied = (self._ties.size - np.searchsorted(self._ties, scores[peaks])) / self.scores.size
+        p[peaks] = np.maximum(np.maximum(self.tail_share * beyond, 1e-300), tied)
         return p
 
     def threshold(self, contamination: float) -> float:
-        """The score that a share ``contamination`` of rows like the calibration rows exceeds."""
+        """The score that a share ``contamination`` of ordinary rows exceeds; of tied scores a smaller one."""
         if self.tail_share and contamination < self.tail_share:
             quantile = genpareto.isf(contamination / self.tail_share, self.tail_shape, scale=self.tail_scale)
-            return float(self.tail_start + quantile)
+            too_many = max(self._ties.size - int(contamination * self.scores.size), 0)
+            return float(self._ties[:too_many].max(initial=self.tail_start + quantile))
         return float(np.quantile(self.scores, 1.0 - contamination))
 
 
 def _tail(ordered: Floats) -> tuple[float, float, float, float]:
     """Start, share, shape and scale of the tail; a shape below 0 is fitted again as exponential.
 
-    A negative shape would declare every score beyond some end impossible on the word of a few peaks.
+    A negative shape would declare every score beyond some end impossible on the word of a few peaks. Peaks
+    tied with the start belong to the body, and a few different ones, however often they come, have no shape.
     """
     peaks = int(ordered.size * TAIL_SHARE)
     if peaks < FEWEST_PEAKS:
         return float(ordered[-1]), 0.0, 0.0, 1.0
     start = float(ordered[-peaks - 1])
-    excess = ordered[-peaks:] - start
-    if not excess.max() > 0:
+    excess = ordered[ordered > start] - start
+    if np.unique(excess).size < FEWEST_PEAKS:
         return start, 0.0, 0.0, 1.0
     tail = fit_tail(excess)
     shape, scale = tail.shape, tail.scale
     if shape < 0:
         shape, scale = 0.0, float(excess.mean())
-    return start, peaks / ordered.size, float(min(shape, 1.0)), float(max(scale, 1e-12))
+    return start, excess.size / ordered.size, float(min(shape, 1.0)), float(max(scale, 1e-12))
 
 
 def _ranks(rows: int, kept: int) -> npt.NDArray[np.int64]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +33,9 @@ from vae_core.modules import VAE
 from vae_core.persistence import load_folder, restore, save_folder, schema_from_json, schema_to_json
 from vae_core.presets import PRESETS, Preset
 from vae_core.repair import Repairer
-from vae_core.restored import checked, require_numbers, require_size
+from vae_core.restored import checked, number, require_numbers, require_size
 from vae_core.schema import TableSchema
-from vae_core.tabular import as_frame, as_table, from_matrix, is_table
+from vae_core.tabular import as_frame, as_table, from_matrix, is_frame, is_table
 from vae_core.training import EpochRecord, TrainingPlan, choose_device
 
 __all__ = ["Scores", "VAEDetector"]
@@ -102,10 +104,10 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         masking. An argument that is given is taken, whatever the preset.
     training_data : {"auto", "clean", "contaminated"}, optional
         Whether anomalies are to be expected among the training rows. ``clean`` trains all members on all
-        rows; ``contaminated`` trains half of them on batches without the fifth whose numbers cost most, and
-        the others without the rows that those set aside; ``auto`` has a quarter of the first sort, with
-        categories or nulls a quarter of the second, and from 50,000 rows on is ``clean``. By default auto,
-        textbook clean.
+        rows; ``contaminated`` trains half of them, or the only one, on batches without the fifth whose
+        numbers cost most, and the others without the rows that those set aside; ``auto`` has a quarter of
+        the first sort, with categories or nulls a quarter of the second, and from 50,000 rows on is
+        ``clean``. By default auto, textbook clean.
     bound : {"elbo", "iwae"}, optional
         Ranks rows by minus the evidence lower bound, or minus the importance-weighted bound, instead of by
         the reconstruction loss: ``anomaly_score`` and all that follows from it. Reconstruction losses,
@@ -147,10 +149,10 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     max_categories : int, default=64
         Values of a categorical column with a code of their own; of rarer ones those that come in like rows
         share one, and what is left shares another.
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         ``auto`` is CUDA where there is one; otherwise any torch device.
     random_state : int or RandomState, optional
-        Same seed, same machine: same weights.
+        Same seed, same machine: same weights. At least 0.
 
     Attributes
     ----------
@@ -162,6 +164,11 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         Epochs that an earlier call of ``fit``, killed on its way, had left in ``checkpoint``.
     set_aside_ : ndarray of int64
         Numbers of the training rows that the members that clean set aside; not saved with the model.
+    parameters_ : dict
+        The parameters that ``fit`` was called with, and the contamination of ``calibrate``: they are what is
+        saved. Those that ``set_params`` changes later wait for the next call.
+    bound_ : {"elbo", "iwae"} or None
+        What rows are ranked by.
     schema_ : TableSchema
         Columns and kinds.
     calibration_ : Calibration
@@ -202,7 +209,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         patience: int | None = None,
         masking: float | None = None,
         max_categories: int = 64,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.contamination = contamination
@@ -277,6 +284,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         )
         self.resumed_epochs_ = kept.resumed if kept else 0
         self.model_, self.history_ = trained.model, trained.history
+        self._remember()
         self.set_aside_ = np.flatnonzero(trained.set_aside)
         scores = self._take_reference(rows)
         if self._preset().weighs_news:
@@ -289,20 +297,42 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         return self
 
     def _check_parameters(self) -> None:
-        if not 0 < self.contamination <= 0.5:
-            raise ValueError(f"contamination must be in (0, 0.5], however it is {self.contamination}")
-        if self.min_scale is not None and not 0 < self.min_scale < 1:
-            raise ValueError(f"min_scale must be in (0, 1), however it is {self.min_scale}")
+        self._check_lasting()
+        _refuse_other("training_data", self.training_data, (None, "auto", "clean", "contaminated"))
+        _require_number("beta", self.beta, "at least 0", lambda v: v >= 0, optional=True)
+        _require_number("learning_rate", self.learning_rate, "positive", lambda v: v > 0, optional=True)
+        _require_number("masking", self.masking, "in [0, 1)", lambda v: 0 <= v < 1, optional=True)
+        for name in ("latent_dim", "max_epochs", "max_categories"):
+            _require_whole(name, getattr(self, name))
+        for name in ("n_members", "batch_size", "max_steps", "patience"):
+            _require_whole(name, getattr(self, name), optional=True)
+        _require_widths(self.hidden_dims)
+        _require_seed(self.random_state)
+        choose_device(self.device)
+
+    def _check_lasting(self) -> None:
+        """Check what a fitted detector still needs: to be calibrated, or to be made from a file."""
+        _require_number("contamination", self.contamination, "in (0, 0.5]", lambda v: 0 < v <= 0.5)
+        _require_number("min_scale", self.min_scale, "in (0, 1)", lambda v: 0 < v < 1, optional=True)
         _refuse_other("preset", self.preset, tuple(PRESETS))
         _refuse_other("bound", self.bound, (None, *BOUNDS))
-        _refuse_other("training_data", self.training_data, (None, "auto", "clean", "contaminated"))
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, however it is {self.learning_rate}")
-        if self.masking is not None and not 0 <= self.masking < 1:
-            raise ValueError(f"masking must be in [0, 1), however it is {self.masking}")
-        for name in ("latent_dim", "n_members", "max_epochs", "max_steps", "max_categories", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, however it is {getattr(self, name)}")
+        if not isinstance(self.kinds, Mapping | None):
+            _refuse(
+                "kinds", self.kinds, "a mapping of column names to kinds", "give one such as {'id': 'key'}"
+            )
+
+    def _remember(self) -> None:
+        """Keep the parameters as they are now, as JSON values."""
+        self.parameters_ = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params(deep=False).items()
+        }
+        self.parameters_["hidden_dims"] = [int(width) for width in self.hidden_dims]
+        self.parameters_["kinds"] = dict(self.kinds) if self.kinds else None
+        self.parameters_["device"] = str(self.device)
+        if not isinstance(self.parameters_["random_state"], int):
+            self.parameters_["random_state"] = None  # a generator has moved on
+        self.bound_ = self.bound
 
     def _new_model(self, members: int, seed: int) -> VAE:
         hidden_dims = tuple(self.hidden_dims)
@@ -331,8 +361,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     def _plan(self, rows: int, seed: int) -> TrainingPlan:
         automatic = int(np.clip(2 ** round(np.log2(max(rows / 256, 1))), 128, 2048))
         return TrainingPlan(
-            beta=self._beta(),
-            learning_rate=self.learning_rate or self._preset().learning_rate,
+            beta=float(self._beta()),
+            learning_rate=float(self.learning_rate or self._preset().learning_rate),
             batch_size=self.batch_size or automatic,
             max_epochs=self.max_epochs,
             max_steps=self.max_steps or usual_steps(rows, self._known()),
@@ -361,8 +391,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _ranked(self, rows: EncodedBatch, losses: scoring.RowLosses | None = None) -> Floats:
         """What rows are ranked by [k, n]: reconstruction losses, or minus ``bound``; higher is worse."""
-        if self.bound is not None:
-            return -row_bounds(self.model_, rows, self.bound)
+        if self.bound_ is not None:
+            return -row_bounds(self.model_, rows, self.bound_)
         return (losses or scoring.row_losses(self.model_, rows)).members
 
     def _decide_by(self, scores: Floats) -> None:
@@ -386,13 +416,16 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         DataError
             No row is left.
         ValueError
-            ``confirmed`` is no mask of the rows.
+            ``confirmed`` is no mask of the rows, or ``contamination`` not in (0, 0.5].
         """
+        check_is_fitted(self)
+        self._check_lasting()
         scores = self._anomaly_scores(X)
         left_out = _mask(confirmed, scores.size)
         kept = scores[~left_out]
         self.calibration_ = Calibration.of(kept, confirmed=int(left_out.sum()))
         self.offset_ = -self.calibration_.threshold(self.contamination)
+        self.parameters_["contamination"] = float(self.contamination)
         return self
 
     def score_samples(self, X: Any) -> Floats:
@@ -401,7 +434,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _anomaly_scores(self, X: Any) -> Floats:
         table = self._table(X, reset=False)  # refuses before fit
-        if self.bound is not None:
+        if self.bound_ is not None:
             return self.reference_.anomaly_scores(self._ranked(self.encoder_.encode(table)))
         losses = scoring.table_losses(self.model_, self.encoder_, table, columns=False)
         return self.reference_.anomaly_scores(losses.members)
@@ -438,7 +471,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         """
         table = self._table(batch, reset=False)  # refuses before fit
         losses = scoring.table_losses(self.model_, self.encoder_, table, columns=columns)
-        ranked = losses.members if self.bound is None else self._ranked(self.encoder_.encode(table))
+        ranked = losses.members if self.bound_ is None else self._ranked(self.encoder_.encode(table))
         anomaly = self.reference_.anomaly_scores(ranked)
         return Scores(losses.total, anomaly, losses.columns, self.calibration_)
 
@@ -447,6 +480,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
         Takes a few hundred times as long as scoring a row: cells are hidden, replaced and scored again.
         """
+        _require_whole("top", top)
         table = self._table(rows, reset=False)
         repairer = Repairer(self.model_, self.encoder_, self.usual_losses_)
         return explanation.reasons(repairer, table, self.encoder_.encode(table), top)
@@ -454,7 +488,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     def expected(self, X: Any) -> pd.DataFrame:
         """What the model expected of each row, in the input's columns and types.
 
-        Keys and ignored columns come back as they are; timestamps keep their day.
+        Keys and ignored columns come back as they are; timestamps keep their day. The rows of a pandas frame
+        keep their index.
         """
         table = self._table(X, reset=False)
         expectation: Expectation = expect(self.model_, self.encoder_, self.encoder_.encode(table))
@@ -465,7 +500,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             for column in self.schema_.columns
             if column.is_feature or column.name in table.schema.names
         }
-        return as_frame(pa.table(columns))
+        return as_frame(pa.table(columns), like=X)
 
     def transform(self, X: Any) -> Floats:
         """Latent means of each row [n, latent_dim], of the first member."""
@@ -480,6 +515,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     def sample(self, n: int, random_state: int | None = None) -> pd.DataFrame:
         """``n`` rows generated from the prior, in the input's columns and types; keys are null."""
         check_is_fitted(self)
+        _require_whole("n", n, least=0)
+        _require_seed(random_state)
         return as_frame(generate(self.model_, self.encoder_, n, random_state))
 
     def save(self, folder: str | Path) -> None:
@@ -498,17 +535,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         save_folder(folder, self._meta(), tensors)
 
     def _meta(self) -> dict[str, Any]:
-        parameters = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in self.get_params(deep=False).items()
-        }
-        parameters["hidden_dims"] = [int(width) for width in self.hidden_dims]
-        parameters["kinds"] = dict(self.kinds) if self.kinds else None
-        if not isinstance(parameters["random_state"], int):
-            parameters["random_state"] = None  # a generator has moved on
         tail = {key: value for key, value in asdict(self.calibration_).items() if key != "scores"}
         return {
-            "parameters": parameters,
+            "parameters": self.parameters_,
             "offset": self.offset_,
             "schema": schema_to_json(self.schema_),
             "named": hasattr(self, "feature_names_in_"),
@@ -518,14 +547,25 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         }
 
     @classmethod
-    def load(cls, folder: str | Path, device: str | None = None) -> VAEDetector:
+    def load(cls, folder: str | Path, device: str | torch.device | None = None) -> VAEDetector:
         """Read a folder written by :meth:`save`; nothing is unpickled.
+
+        Parameters
+        ----------
+        folder
+            Where the detector lies.
+        device
+            Where it is to score; by default as it was fitted.
 
         Raises
         ------
         ModelFileError
-            The folder is missing, altered, or of another format version.
+            The folder is missing, altered, or of another format version, or its device is not there.
+        ValueError
+            ``device`` is none, or not there.
         """
+        if device is not None:
+            choose_device(device)
         meta, tensors = load_folder(folder)
         try:
             return cls._restored(meta, tensors, device)
@@ -538,12 +578,13 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     @classmethod
     def _restored(
-        cls, meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str | None
+        cls, meta: dict[str, Any], tensors: dict[str, torch.Tensor], device: str | torch.device | None
     ) -> VAEDetector:
         parameters = {**meta["parameters"], "hidden_dims": tuple(meta["parameters"]["hidden_dims"])}
         detector = cls(**parameters)
-        detector._check_parameters()
-        detector.device = device or detector.device
+        detector._check_lasting()
+        detector.device = _saved_device(detector.device) if device is None else device
+        detector._remember()
         detector.schema_ = schema_from_json(meta["schema"])
         detector.n_features_in_ = len(detector.schema_.columns)
         if meta["named"]:
@@ -566,7 +607,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         detector.calibration_ = checked(
             Calibration, {**meta["calibration"], "scores": plain["calibration.scores"]}
         )
-        detector.offset_ = float(meta["offset"])
+        detector.offset_ = number("offset", meta["offset"])
         detector.history_ = [checked(EpochRecord, record) for record in meta["history"]]
         return detector
 
@@ -578,10 +619,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         """Any kind of rows as an Arrow table; checks names and numbers of columns against ``fit``."""
         if not reset:
             check_is_fitted(self)
-        if isinstance(X, pa.Table | pa.RecordBatch):
-            return self._arrow(as_table(X), reset=reset)
         if is_table(X):
-            return self._frame(X, reset=reset)
+            table = as_table(X)
+            return self._frame(X, table, reset=reset) if is_frame(X) else self._arrow(table, reset=reset)
         matrix = validate_data(
             self,
             X,
@@ -592,18 +632,31 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         )
         return from_matrix(matrix, _numbered(matrix.shape[1]) if reset else self.schema_.names)
 
-    def _frame(self, X: Any, *, reset: bool) -> pa.Table:
-        table = as_table(X)
-        validate_data(self, X, reset=reset, skip_check_array=True)
+    def _frame(self, X: Any, table: pa.Table, *, reset: bool) -> pa.Table:
         if reset:
-            _refuse_no_rows(table)
-        return table
+            _refuse_nothing(table)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return table if reset else self._named(X, table)
+
+    def _named(self, X: Any, table: pa.Table) -> pa.Table:
+        """The table; that of a frame numbered like the matrix learned from by the names of its columns."""
+        names = _numbered(self.n_features_in_)
+        learned_matrix = self.schema_.names == names and isinstance(X, pd.DataFrame)
+        if not learned_matrix or set(X.columns) != set(range(len(names))):
+            return table
+        return table.rename_columns([names[int(j)] for j in X.columns])
 
     def _arrow(self, table: pa.Table, *, reset: bool) -> pa.Table:
         if reset:
-            _refuse_no_rows(table)
+            _refuse_nothing(table)
             self.n_features_in_ = table.num_columns
             self.feature_names_in_ = np.array(table.schema.names, dtype=object)
+            return table
+        doubled = [name for name, count in Counter(table.schema.names).items() if count > 1]
+        if not set(doubled).isdisjoint(self.schema_.names):
+            raise ColumnError(
+                f"column names must be unique, however {doubled} stand more than once; rename them"
+            )
         return table
 
     def __sklearn_tags__(self) -> Any:
@@ -631,18 +684,72 @@ def _mask(chosen: npt.ArrayLike | None, rows: int, name: str = "confirmed") -> n
     return mask
 
 
-def _refuse_no_rows(table: pa.Table) -> None:
+def _refuse_nothing(table: pa.Table) -> None:
+    if table.num_columns == 0:
+        raise ColumnError("at least one column is required, however there are 0; name the columns to read")
     if table.num_rows == 0:
         raise DataError(
             "at least one row is required to learn from, however there are 0 rows; widen the window"
         )
-    if table.num_columns == 0:
-        raise ColumnError("at least one column is required, however there are 0; name the columns to read")
+
+
+def _saved_device(device: Any) -> str:
+    """The device that a detector was fitted on.
+
+    Raises
+    ------
+    ModelFileError
+        It is not there.
+    """
+    try:
+        choose_device(device)
+    except ValueError as error:
+        raise ModelFileError(f"{error}, by load(folder, device='cpu')") from None
+    return str(device)
+
+
+def _refuse(name: str, value: object, wanted: str, remedy: str) -> NoReturn:
+    raise ValueError(f"{name} must be {wanted}, however it is {value!r}; {remedy}")
 
 
 def _refuse_other(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, however it is {value!r}")
+    if not isinstance(value, str | None) or value not in allowed:
+        _refuse(name, value, f"one of {', '.join(map(repr, allowed))}", "give one of these")
+
+
+def _require_number(
+    name: str, value: object, wanted: str, fits: Callable[[float], bool], *, optional: bool = False
+) -> None:
+    """Raise ValueError unless a parameter is a finite number that fits, or None where it is optional."""
+    given = float(value) if not isinstance(value, bool) and isinstance(value, Real) else np.nan
+    if not (np.isfinite(given) and fits(given)) and not (value is None and optional):
+        _refuse(name, value, f"{wanted}, a finite number", _remedy(optional))
+
+
+def _require_whole(name: str, value: object, least: int = 1, *, optional: bool = False) -> None:
+    """Raise ValueError unless a parameter is a whole number from ``least`` on, or None where that may be."""
+    if not _is_whole(value, least) and not (value is None and optional):
+        _refuse(name, value, f"at least {least}, a whole number", _remedy(optional))
+
+
+def _remedy(optional: bool) -> str:
+    return "give such a number, or None to leave it open" if optional else "give such a number"
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
+
+
+def _require_widths(value: Any) -> None:
+    is_row = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not (is_row or np.ndim(value) == 1) or not all(_is_whole(width, 1) for width in value):
+        _refuse("hidden_dims", value, "a sequence of whole numbers from 1 on", "give one such as (64, 64)")
+
+
+def _require_seed(random_state: object) -> None:
+    if not (isinstance(random_state, np.random.RandomState | None) or _is_whole(random_state, 0)):
+        wanted = "a whole number of at least 0, a RandomState or None"
+        _refuse("random_state", random_state, wanted, "give one such as 0")
 
 
 def _numbered(n: int) -> tuple[str, ...]:

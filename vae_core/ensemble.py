@@ -57,12 +57,14 @@ class Members:
         Of very many rows, ``auto`` trims none: what is rare there is mostly regular, and recurs often
         enough to be learned, while a short training of members that trim would learn too little. It sets
         rows aside only where some columns are categories or have nulls: in tables of numbers, ordinary rows
-        of another kind lie beyond a gap as often as anomalies.
+        of another kind lie beyond a gap as often as anomalies. A single member of ``contaminated`` rows is
+        one that trims.
         """
         if training_data == "clean" or (training_data == "auto" and rows >= MANY):
             return cls(0, total, 0)
         if training_data == "contaminated":
-            return cls(total // 2, 0, total - total // 2)
+            half = max(total // 2, 1)
+            return cls(half, 0, total - half)
         trimmed = max(total // 4, min(total - 1, 1))
         kept = total // 4 if is_mixed else 0
         return cls(trimmed, total - trimmed - kept, kept)
@@ -112,7 +114,8 @@ def train_ensemble(
     history: list[EpochRecord] = []
     seeds = np.random.SeedSequence(plan.seed).generate_state(2).tolist()
     long = replace(plan, seed=seeds[0])
-    plans = [_trimmed(replace(plan, seed=seeds[1])), long] if members.trimmed else [long]
+    short = _trimmed(replace(plan, seed=seeds[1]))
+    plans = [short] * bool(members.trimmed) + [long] * bool(members.every + members.kept)
     total = sum(how.lengths(len(rows))[1] for how in plans)
 
     def note(record: EpochRecord, _: int) -> None:
@@ -126,13 +129,14 @@ def train_ensemble(
 
     set_aside = np.zeros(len(rows), dtype=np.bool_)
     if members.trimmed:
-        train(plans[0], np.ones((members.trimmed, len(rows)), dtype=np.bool_))
+        train(short, np.ones((members.trimmed, len(rows)), dtype=np.bool_))
         set_aside = _set_aside(models[0], rows) if members.kept else set_aside
         set_aside &= True if normal is None else ~normal
         if not models[0].layout.is_mixed:
             # a short training knows little of variances: they help it to trim, but would excuse odd rows
             models[0].forget_variances()
-    train(long, _learned(members, set_aside))
+    if members.every + members.kept:
+        train(long, _learned(members, set_aside))
     return Ensemble(VAE.joined(models[::-1]), history, set_aside)
 
 

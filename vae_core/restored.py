@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-__all__ = ["checked", "require_fit", "require_numbers", "require_size"]
+__all__ = ["checked", "number", "require_fit", "require_numbers", "require_size"]
 
 _T = TypeVar("_T")
 
@@ -39,6 +39,17 @@ def checked(kind: Callable[..., _T], values: Mapping[str, Any]) -> _T:
     """
     hints = get_type_hints(kind)
     return kind(**{name: _checked(name, hints.get(name), value) for name, value in values.items()})
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number from JSON, where 1e999 is read as infinity.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none; the message names it.
+    """
+    return float(_checked(name, float, value))
 
 
 def _checked(name: str, wanted: Any, value: Any) -> Any:
@@ -90,6 +101,8 @@ def _require_words(codec: Any) -> None:
     words, top, beyond = len(codec.vocabulary), len(codec.shares), len(codec.counts)
     if (top, words) != (codec.n_top, codec.n_top + beyond) or len(set(codec.vocabulary)) != words:
         raise ValueError(f"{codec.name} must have {codec.n_top} + {beyond} words, however it has {words}")
+    if 0 in codec.counts:
+        raise ValueError(f"{codec.name} must have seen each of its words, however counts has a 0")
     groups = {*codec.groups} - {0}
     if len(codec.groups) not in (0, beyond) or max(groups, default=0) != len(groups):
         raise ValueError(

@@ -88,19 +88,32 @@ class EpochRecord:
 OnEpoch = Callable[[EpochRecord, int], None]
 
 
-def choose_device(device: str) -> torch.device:
+def choose_device(device: str | torch.device) -> torch.device:
     """``auto`` is CUDA where there is one, otherwise the CPU; anything else is taken as given.
 
     Raises
     ------
     ValueError
-        CUDA is asked for where there is none.
+        It is no device, or none of this machine.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} needs a CUDA device, however there is none; ask for 'auto'")
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {str(device)!r} needs a CUDA device, however there is none; take 'cpu'")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        return _usable(device)
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch's words for what is not there
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device must be a device of this machine, however {device!r} came: {reason}; take 'cpu'"
+        ) from None
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """A device that a number was put on and read back from."""
+    chosen = torch.device(device)
+    torch.zeros(1, device=chosen).item()
+    return chosen
 
 
 def _operands(device: torch.device) -> torch.dtype | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.stats import genpareto, kstest
 
 from vae_core import Calibration, DataError, benjamini_hochberg, severity
 
@@ -92,6 +92,67 @@ def test_equal_scores_have_no_tail() -> None:
 
     assert calibration.tail_share == 0.0
     assert calibration.p_values(np.array([2.0])).tolist() == [1.0]
+
+
+def many_tied() -> dict[str, np.ndarray]:
+    """Calibration scores of categories, counts and a few doubled rows."""
+    random = np.random.default_rng(0)
+    return {
+        "ten of a kind": np.repeat([0.0, 1.0], [4990, 10]),
+        "forty of a kind": np.repeat([0.0, 1.0], [4960, 40]),
+        "counts": random.geometric(0.5, 5000).astype(float),
+        "far counts": random.geometric(0.1, 20_000).astype(float),
+        "hundredths": np.round(random.standard_t(3, 50_000), 2),
+        "a clump": np.concatenate([random.normal(size=4950), np.full(50, 5.0)]),
+        "doubled rows": np.repeat(random.normal(size=2500), 2),
+    }
+
+
+@pytest.mark.parametrize("scores", many_tied().values(), ids=many_tied())
+def test_p_values_of_tied_scores_are_those_of_their_ranks(scores: np.ndarray) -> None:
+    """No calibration score that comes more than once has a p-value of less than half of its rank's."""
+    calibration = Calibration.of(scores)
+    values, counts = np.unique(scores, return_counts=True)
+    tied = values[counts > 1]
+
+    p_values, ranks = calibration.p_values(tied), calibration.rank_p_values(tied)
+
+    assert (p_values > ranks / 2).all()
+    assert (p_values < ranks * 2).all()
+    assert np.all(np.diff(calibration.p_values(np.linspace(values[0], values[-1] + 9, 999))) <= 0)
+
+
+@pytest.mark.parametrize("contamination", [0.02, 0.01, 0.005, 0.001])
+@pytest.mark.parametrize("scores", many_tied().values(), ids=many_tied())
+def test_no_more_tied_scores_exceed_the_threshold_than_may(scores: np.ndarray, contamination: float) -> None:
+    """A clump of rows lies above the threshold only where all of it may."""
+    calibration = Calibration.of(scores)
+
+    above = scores[scores > calibration.threshold(contamination)]
+
+    assert above.size <= max(1.3 * contamination * scores.size, 2)
+
+
+def test_peaks_tied_with_the_start_of_the_tail_are_not_fitted() -> None:
+    """The tail is the one of the scores beyond its start, and its share is theirs."""
+    random = np.random.default_rng(0)
+    beyond = 1.0 + random.exponential(size=50)
+    calibration = Calibration.of(np.concatenate([np.zeros(4000), np.ones(950), beyond]))
+
+    assert (calibration.tail_start, calibration.tail_share) == (1.0, 0.01)
+    assert calibration.p_values(np.array([3.0]))[0] == pytest.approx(0.01 * np.exp(-2.0), rel=0.5)
+
+
+def test_scores_that_differ_are_judged_by_the_tail_alone() -> None:
+    """Without ties p-values are share times survival, to the bit."""
+    calibration = Calibration.of(draw(5000, 0))
+    scores = np.linspace(calibration.tail_start + 1e-3, 9.0, 200)
+
+    survival = genpareto.sf(
+        scores - calibration.tail_start, calibration.tail_shape, scale=calibration.tail_scale
+    )
+
+    assert np.array_equal(calibration.p_values(scores), calibration.tail_share * survival)
 
 
 def test_rank_p_values_are_those_of_the_ranks_beyond_the_tail_too() -> None:

@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vae_core import VAEDetector
+from vae_core import ColumnError, VAEDetector
 
 
 def test_frames_of_any_make_score_alike(detector: VAEDetector, fresh: pa.Table) -> None:
@@ -49,6 +49,45 @@ def test_a_matrix_may_follow_a_frame() -> None:
         scores = detector.score_samples(frame.to_numpy())
 
     np.testing.assert_allclose(scores, detector.score_samples(frame))
+
+
+def test_a_numbered_frame_may_follow_a_matrix() -> None:
+    """Columns of a matrix's frame are found by their numbers, in any order; other names are not."""
+    matrix = np.random.default_rng(0).normal(size=(50, 3))
+    detector = VAEDetector(random_state=0, max_epochs=1).fit(matrix)
+    frame = pd.DataFrame(matrix)
+
+    scores = detector.score_samples(matrix)
+
+    assert np.array_equal(detector.score_samples(frame), scores)
+    assert np.array_equal(detector.score_samples(frame[[2, 0, 1]]), scores)
+    with pytest.raises(ColumnError, match="column 'x0' was learned"):
+        detector.score_samples(frame.set_axis([1, 2, 3], axis=1))
+
+
+def test_what_is_expected_of_a_frame_is_a_frame_like_it() -> None:
+    """Index, columns and their types are those of the frame given, nullable ones too."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "id": pd.array([2**60 + i for i in range(80)], dtype="Int64"),
+            "n": pd.array(random.integers(0, 9, 80), dtype="Int64"),
+            "x": pd.array(random.normal(size=80), dtype="Float32"),
+            "b": pd.array(random.random(80) < 0.4, dtype="boolean"),
+            "s": pd.array(random.choice(["u", "v"], 80), dtype="string"),
+            "c": pd.Categorical(random.choice(["k", "l"], 80), categories=["l", "k", "never"]),
+            "t": pd.date_range("2026-01-01", periods=80, freq="h", tz="Europe/Berlin"),
+        },
+        index=pd.Index([f"row {i}" for i in range(80)], name="row"),
+    )
+    frame.loc["row 3", ["id", "n", "x", "b", "s", "c"]] = pd.NA
+    detector = VAEDetector(kinds={"id": "key"}, random_state=0, max_epochs=1, n_members=1).fit(frame)
+
+    expected = detector.expected(frame)
+
+    pd.testing.assert_series_equal(expected.dtypes, frame.dtypes)
+    pd.testing.assert_index_equal(expected.index, frame.index)
+    pd.testing.assert_series_equal(expected["id"], frame["id"])
 
 
 def test_planted_anomalies_are_found(detector: VAEDetector, table: pa.Table, fresh: pa.Table) -> None:
@@ -112,6 +151,20 @@ def test_confirmed_anomalies_are_left_out_of_the_calibration(
     assert not detector.calibration_.held_out
 
 
+@pytest.mark.parametrize("contamination", [0, 0.6, 5, "a", None])
+def test_nothing_is_calibrated_to_an_impossible_contamination(
+    tmp_path: Path, detector: VAEDetector, fresh: pa.Table, contamination: object
+) -> None:
+    """Set after fit, it is refused by name, and the detector stays as it was."""
+    detector.save(tmp_path)
+    loaded = VAEDetector.load(tmp_path).set_params(contamination=contamination)
+
+    with pytest.raises(ValueError, match=r"contamination must be in \(0, 0.5\].*however it is"):
+        loaded.calibrate(fresh)
+
+    assert loaded.offset_ == detector.offset_
+
+
 @pytest.mark.parametrize("confirmed", [[True], [1] * 1500, "all"])
 def test_confirmed_anomalies_are_a_mask_of_the_rows(
     tmp_path: Path, detector: VAEDetector, fresh: pa.Table, confirmed: object
@@ -131,6 +184,17 @@ def test_p_values_of_fresh_rows_are_uniform(tmp_path: Path, detector: VAEDetecto
     p_values = calibrated.p_values(table_of(6000, seed=3))
 
     assert kstest(p_values, "uniform").statistic < 0.05
+
+
+def test_p_values_of_categories_are_those_of_their_ranks() -> None:
+    """Where most rows are alike, a rare value is as rare as it was among the calibration rows."""
+    table = pa.table({"common": ["a"] * 4990 + ["b"] * 10, "alike": ["u"] * 5000})
+    detector = VAEDetector(max_steps=60, n_members=2, random_state=0).fit(table).calibrate(table)
+
+    p_values = detector.p_values(table)
+
+    assert p_values[0] == 1.0
+    assert p_values[-1] == pytest.approx(11 / 5001)
 
 
 def test_keys_cost_nothing(detector: VAEDetector, fresh: pa.Table) -> None:

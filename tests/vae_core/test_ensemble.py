@@ -34,6 +34,29 @@ def test_clean_rows_and_very_many_rows_are_not_trimmed() -> None:
     assert Members.of(8, "contaminated", MANY, False) == Members(4, 0, 4)
 
 
+def test_the_only_member_of_contaminated_rows_trims() -> None:
+    """Said to be contaminated, rows are never all learned from, however few members there are."""
+    assert Members.of(1, "contaminated", 100, True) == Members(1, 0, 0)
+    assert Members.of(2, "contaminated", 100, True) == Members(1, 0, 1)
+
+
+@pytest.mark.parametrize("preset", ["default", "textbook"])
+def test_a_single_member_is_trained_on_trimmed_batches(contaminated: pa.Table, preset: str) -> None:
+    """All epochs are trimmed ones, as many as were foretold, and more of the cluster is flagged."""
+    heard: list[int] = []
+    asked = {"preset": preset, "n_members": 1, "random_state": 0}
+    clean = VAEDetector(training_data="clean", **asked).fit(contaminated)
+
+    detector = VAEDetector(training_data="contaminated", **asked).fit(
+        contaminated, on_epoch=lambda record, total: heard.append(total)
+    )
+
+    assert {record.phase for record in detector.history_} == {"trimmed"}
+    assert set(heard) == {len(heard)}
+    trimmed, copied = (np.sum(d.predict(contaminated)[1500:] == -1) for d in (detector, clean))
+    assert trimmed > copied
+
+
 def test_many_rows_are_trained_on_for_longer_unless_contaminated() -> None:
     """It depends on the number of rows, and on what is said of them."""
     few, many = usual_steps(MANY - 1, "auto"), usual_steps(MANY, "auto")

@@ -1,11 +1,17 @@
 """Odd tables: learned and scored all the same, or refused in a sentence."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
+import torch
+from sklearn.base import clone
 
 from vae_core import ColumnError, DataError, DivergenceError, VAEDetector
 
@@ -171,12 +177,155 @@ def test_a_column_of_mixed_objects_is_refused() -> None:
         ("masking", 1.0),
         ("learning_rate", 0),
         ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
         ("n_members", 0),
         ("latent_dim", 0),
         ("max_epochs", 0),
+        ("beta", -0.1),
+        ("beta", float("nan")),
+        ("beta", float("inf")),
+        ("beta", "1"),
+        ("batch_size", 0),
+        ("batch_size", -1),
+        ("max_steps", 2.5),
+        ("max_epochs", "3"),
+        ("max_epochs", None),
+        ("max_categories", None),
+        ("max_categories", 2.5),
+        ("latent_dim", None),
+        ("latent_dim", True),
+        ("patience", 0.5),
+        ("n_members", 2.5),
+        ("contamination", "a"),
+        ("contamination", None),
+        ("contamination", True),
+        ("masking", "a"),
+        ("min_scale", "a"),
+        ("hidden_dims", 64),
+        ("hidden_dims", "64"),
+        ("hidden_dims", None),
+        ("hidden_dims", (0,)),
+        ("hidden_dims", (-1,)),
+        ("hidden_dims", (2.5,)),
+        ("kinds", "x0"),
+        ("preset", ["default"]),
+        ("random_state", -1),
+        ("random_state", "a"),
+        ("random_state", np.random.default_rng(0)),
+        ("device", "foo"),
+        ("device", "cuda:99"),
+        ("device", 3.5),
+        ("device", None),
     ],
 )
-def test_impossible_parameters_are_refused_by_name(name: str, value: float) -> None:
-    """A parameter out of range is named with its value."""
-    with pytest.raises(ValueError, match=f"{name} must be .*{value}"):
+def test_impossible_parameters_are_refused_by_name(name: str, value: object) -> None:
+    """A parameter that cannot be used is named with its value, and the sentence ends with what to do."""
+    with pytest.raises(ValueError, match=rf"^{name} .*{re.escape(str(value))}.*; \w+"):
         VAEDetector(**{name: value}).fit(np.zeros((9, 1)))
+
+
+COLUMN = [0.5, 1.5, 2.5]
+SINGLE = {"pandas": pd.Series(COLUMN), "polars": pl.Series(COLUMN), "arrow": pa.chunked_array([COLUMN])}
+
+
+@pytest.fixture(scope="module")
+def small() -> VAEDetector:
+    """Return a detector fitted on columns a and b; tests must not change it."""
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"])
+    return VAEDetector(random_state=0, max_epochs=1, n_members=1).fit(rows)
+
+
+@pytest.mark.parametrize("column", SINGLE.values(), ids=SINGLE)
+def test_a_single_column_is_refused(small: VAEDetector, column: object) -> None:
+    """A column without a name is no table, to learn from or to score; how to name it is said."""
+    for use in (VAEDetector().fit, small.score_samples):
+        with pytest.raises(ColumnError, match=r"a table is required, however a \w+ came.*pyarrow\.table"):
+            use(column)
+
+
+def test_a_plan_of_a_table_is_refused(small: VAEDetector) -> None:
+    """Of a lazy frame nothing is there yet."""
+    plan = pl.LazyFrame({"a": COLUMN, "b": COLUMN})
+
+    for use in (VAEDetector().fit, small.score_samples):
+        with pytest.raises(ColumnError, match=r"however a LazyFrame came.*collect\(\)"):
+            use(plan)
+
+
+def test_sparse_columns_are_refused_by_name(small: VAEDetector) -> None:
+    """One sparse column of a frame is enough, and how to make it dense is said."""
+    frame = pd.DataFrame({"a": COLUMN, "b": pd.arrays.SparseArray(COLUMN)})
+
+    for use in (VAEDetector().fit, small.score_samples):
+        with pytest.raises(ColumnError, match=r"\['b'\] are sparse.*to_dense\(\)"):
+            use(frame)
+
+
+@pytest.mark.parametrize("method", ["score_samples", "expected", "explain", "transform"])
+def test_a_learned_column_that_stands_twice_is_refused(small: VAEDetector, method: str) -> None:
+    """Which of the two is meant cannot be known; of a column that was never learned it does not matter."""
+    doubled = pa.table([COLUMN, COLUMN, COLUMN], names=["a", "b", "a"])
+    others = pa.table([COLUMN, COLUMN, COLUMN, COLUMN], names=["a", "b", "more", "more"])
+
+    assert len(getattr(small, method)(others)) == 3
+    with pytest.raises(ColumnError, match=r"unique, however \['a'\] stand more than once; rename"):
+        getattr(small, method)(doubled)
+
+
+def test_a_frame_of_rows_alone_lacks_columns() -> None:
+    """What is missing from a selection of no columns is columns, not rows."""
+    with pytest.raises(ColumnError, match="at least one column is required"):
+        VAEDetector().fit(pd.DataFrame({"a": COLUMN})[[]])
+
+
+def test_a_reader_is_learned_and_scored_like_its_table() -> None:
+    """Names are learned from a stream of batches; read before, it is refused and not scored as no rows."""
+    table = pa.table({"a": RANDOM.normal(size=N), "b": RANDOM.normal(size=N)})
+    reader = table.to_reader(max_chunksize=7)
+
+    detector = VAEDetector(random_state=0, max_epochs=1, n_members=1).fit(reader)
+
+    assert (detector.n_features_in_, detector.feature_names_in_.tolist()) == (2, ["a", "b"])
+    assert np.array_equal(detector.score_samples(table.to_reader()), detector.score_samples(table))
+    with pytest.raises(DataError, match="it can be read but once; make a new one"):
+        detector.score_samples(reader)
+
+
+@pytest.mark.parametrize("top", [0, -1, 1.5, None])
+def test_at_least_one_reason_is_asked_for(small: VAEDetector, top: int) -> None:
+    """Fewer reasons than one, or a part of one, are refused."""
+    with pytest.raises(ValueError, match=f"top must be at least 1, a whole number, however it is {top}"):
+        small.explain(pd.DataFrame({"a": COLUMN, "b": COLUMN}), top=top)
+
+
+def test_a_negative_number_of_rows_is_not_sampled(small: VAEDetector) -> None:
+    """No rows are a frame without rows, fewer are refused, and so is a seed below 0."""
+    assert small.sample(0).shape == (0, 2)
+    with pytest.raises(ValueError, match="n must be at least 0, a whole number, however it is -1"):
+        small.sample(-1)
+    with pytest.raises(ValueError, match=r"random_state must be .* however it is -1"):
+        small.sample(1, random_state=-1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batch_size": np.int64(16), "max_steps": np.int32(20), "n_members": np.uint8(1)},
+        {"hidden_dims": [8]},
+        {"hidden_dims": np.array([8, 4])},
+        {"hidden_dims": ()},
+        {"beta": 0},
+        {"beta": np.float32(0.5), "contamination": np.float64(0.5)},
+        {"random_state": np.random.RandomState(0)},
+        {"device": torch.device("cpu")},
+    ],
+    ids=str,
+)
+def test_parameters_of_every_make_are_taken(tmp_path: Path, given: dict[str, Any]) -> None:
+    """NumPy's numbers, lists, generators and torch's devices are taken, and saved with the model."""
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    detector = clone(VAEDetector(**{"max_epochs": 1, "n_members": 1, **given})).fit(rows)
+
+    detector.save(tmp_path)
+
+    assert np.array_equal(VAEDetector.load(tmp_path).score_samples(rows), detector.score_samples(rows))

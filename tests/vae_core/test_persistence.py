@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import vae_core
 from vae_core import ModelFileError, VAEDetector
@@ -64,6 +65,96 @@ def test_a_detector_can_be_saved_over_another(folder: Path, fresh: pa.Table) -> 
     other.save(folder)
 
     assert np.array_equal(VAEDetector.load(folder).score_samples(fresh), other.score_samples(fresh))
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"min_scale": 0.5},
+        {"latent_dim": 4},
+        {"hidden_dims": (7,)},
+        {"n_members": 3},
+        {"bound": "elbo"},
+        {"preset": "textbook"},
+        {"kinds": {"x9": "key"}, "device": "nowhere", "contamination": 5},
+    ],
+    ids=str,
+)
+def test_what_was_fitted_is_saved(tmp_path: Path, later: dict[str, Any]) -> None:
+    """Parameters set after fit change neither the scores nor what is saved: they wait for the next fit."""
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    detector = VAEDetector(max_epochs=1, n_members=1, hidden_dims=(8,), random_state=0).fit(rows)
+    given, scores, decisions = detector.get_params(), detector.score_samples(rows), detector.predict(rows)
+
+    detector.set_params(**later).save(tmp_path)
+
+    again = VAEDetector.load(tmp_path)
+    assert np.array_equal(detector.score_samples(rows), scores)
+    assert np.array_equal(detector.predict(rows), decisions)
+    assert np.array_equal(detector.score_batch(rows).anomaly_score, -scores)
+    assert np.array_equal(again.score_samples(rows), scores)
+    assert again.get_params() == given
+
+
+def test_the_contamination_of_the_calibration_is_saved(tmp_path: Path) -> None:
+    """One that was set after fit decides where calibrate was called with it."""
+    rows = np.random.default_rng(0).normal(size=(200, 2))
+    detector = VAEDetector(max_epochs=1, n_members=1, random_state=0).fit(rows)
+
+    detector.set_params(contamination=0.2).calibrate(rows).save(tmp_path)
+
+    assert VAEDetector.load(tmp_path).contamination == 0.2
+    assert np.mean(VAEDetector.load(tmp_path).predict(rows) == -1) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named(folder: Path, fresh: pa.Table) -> None:
+    """A model fitted on CUDA says that the device is the matter, and loads on the processor."""
+    edit(folder, lambda document: document["parameters"].update(device="cuda"))
+
+    with pytest.raises(ModelFileError, match=r"'cuda' needs a CUDA device.*load\(folder, device='cpu'\)"):
+        VAEDetector.load(folder)
+    assert np.isfinite(VAEDetector.load(folder, device="cpu").score_samples(fresh)).all()
+
+
+@pytest.mark.parametrize("device", ["nope", "cuda:99", 2.5])
+def test_a_device_asked_for_that_is_none_is_refused(folder: Path, device: Any) -> None:
+    """It is the argument that is wrong, not the file."""
+    with pytest.raises(ValueError, match=r"device .*; take 'cpu'"):
+        VAEDetector.load(folder, device=device)
+
+
+def test_a_model_of_parameters_that_are_refused_now_is_loaded(folder: Path) -> None:
+    """What fit was content with in former versions is no matter where nothing is trained."""
+    edit(folder, lambda document: document["parameters"].update(batch_size=0, beta=-1, max_steps=1000.0))
+
+    assert VAEDetector.load(folder).max_steps == 1000.0
+
+
+TAMPERED = {
+    "offset": lambda document: document.update(offset="1e999"),
+    "kinds": lambda document: document["parameters"].update(kinds="x"),
+    "counts": lambda document: document["encoder"]["codecs"][0]["counts"].__setitem__(0, 0),
+}
+
+
+@pytest.mark.parametrize("matter", TAMPERED)
+def test_values_that_break_scoring_later_are_refused(tmp_path: Path, matter: str) -> None:
+    """An offset beyond all numbers, kinds that are none and a word never counted are named on loading."""
+    words = pa.table({"s": [f"word {i % 30}" for i in range(90)]})
+    VAEDetector(max_epochs=1, n_members=1, max_categories=8, random_state=0).fit(words).save(tmp_path / "m")
+
+    edit(tmp_path / "m", TAMPERED[matter])
+
+    with pytest.raises(ModelFileError, match=f"however: ValueError.*{matter} "):
+        VAEDetector.load(tmp_path / "m")
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "model.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document).replace('"1e999"', "1e999"))
 
 
 def flip_a_byte(folder: Path) -> str:

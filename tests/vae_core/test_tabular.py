@@ -64,3 +64,51 @@ def test_values_beyond_pandas_become_a_frame() -> None:
 
     assert times["t"].tolist() == [dt.time(0, 0, 0, 1)]
     assert frame["d"].astype("int64").tolist() == [(2**31 - 1) * 86_400_000]
+
+
+def test_a_frame_like_another_keeps_values_that_its_types_cannot_hold() -> None:
+    """Index and types come from the other frame, but no value is rounded, dropped or refused."""
+    table = pa.table(
+        {
+            "fraction": [0.5, 2.0],
+            "whole": [1.0, 2.0],
+            "gap": [1, None],
+            "word": ["a", "b"],
+            "truth": [0.25, 1.0],
+            "more": [1, 2],
+        }
+    )
+    like = pd.DataFrame(
+        {
+            "fraction": pd.array([1, 2], dtype="Int64"),
+            "whole": pd.array([1, 2], dtype="Int8"),
+            "gap": [1, 2],
+            "word": pd.Categorical(["a", "a"]),
+            "truth": [True, False],
+        },
+        index=[7, 5],
+    )
+
+    frame = as_frame(table, like)
+
+    assert frame.index.tolist() == [7, 5]
+    assert frame["fraction"].tolist() == [0.5, 2.0]
+    assert (str(frame["whole"].dtype), frame["whole"].tolist()) == ("Int8", [1, 2])
+    assert frame["gap"].isna().tolist() == [False, True]
+    assert frame["word"].tolist() == ["a", "b"]
+    assert frame["truth"].tolist() == [0.25, 1.0]
+    assert frame["more"].tolist() == [1, 2]
+
+
+def test_a_numbered_frame_gives_its_types_by_number() -> None:
+    """Names that are numbers are looked up as the texts that they became."""
+    frame = as_frame(pa.table({"0": [1, 2]}), pd.DataFrame({0: pd.array([1, 2], dtype="Int64")}))
+
+    assert str(frame["0"].dtype) == "Int64"
+
+
+def test_a_stream_of_columns_is_a_table() -> None:
+    """A column of structs has names: it is a table."""
+    structs = pa.chunked_array([[{"a": 1, "b": "x"}]])
+
+    assert as_table(structs).to_pydict() == {"a": [1], "b": ["x"]}
