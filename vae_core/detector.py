@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,14 @@ from vae_core.exceptions import ColumnError, DataError, ModelFileError
 from vae_core.expectation import Expectation, expect
 from vae_core.generation import generate
 from vae_core.modules import VAE
+from vae_core.parameters import (
+    refuse,
+    refuse_other,
+    require_number,
+    require_seed,
+    require_whole,
+    require_widths,
+)
 from vae_core.persistence import load_folder, restore, save_folder, schema_from_json, schema_to_json
 from vae_core.presets import PRESETS, Preset
 from vae_core.repair import Repairer
@@ -298,26 +305,26 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _check_parameters(self) -> None:
         self._check_lasting()
-        _refuse_other("training_data", self.training_data, (None, "auto", "clean", "contaminated"))
-        _require_number("beta", self.beta, "at least 0", lambda v: v >= 0, optional=True)
-        _require_number("learning_rate", self.learning_rate, "positive", lambda v: v > 0, optional=True)
-        _require_number("masking", self.masking, "in [0, 1)", lambda v: 0 <= v < 1, optional=True)
+        refuse_other("training_data", self.training_data, (None, "auto", "clean", "contaminated"))
+        require_number("beta", self.beta, "at least 0", lambda v: v >= 0, optional=True)
+        require_number("learning_rate", self.learning_rate, "positive", lambda v: v > 0, optional=True)
+        require_number("masking", self.masking, "in [0, 1)", lambda v: 0 <= v < 1, optional=True)
         for name in ("latent_dim", "max_epochs", "max_categories"):
-            _require_whole(name, getattr(self, name))
+            require_whole(name, getattr(self, name))
         for name in ("n_members", "batch_size", "max_steps", "patience"):
-            _require_whole(name, getattr(self, name), optional=True)
-        _require_widths(self.hidden_dims)
-        _require_seed(self.random_state)
+            require_whole(name, getattr(self, name), optional=True)
+        require_widths(self.hidden_dims)
+        require_seed(self.random_state)
         choose_device(self.device)
 
     def _check_lasting(self) -> None:
         """Check what a fitted detector still needs: to be calibrated, or to be made from a file."""
-        _require_number("contamination", self.contamination, "in (0, 0.5]", lambda v: 0 < v <= 0.5)
-        _require_number("min_scale", self.min_scale, "in (0, 1)", lambda v: 0 < v < 1, optional=True)
-        _refuse_other("preset", self.preset, tuple(PRESETS))
-        _refuse_other("bound", self.bound, (None, *BOUNDS))
+        require_number("contamination", self.contamination, "in (0, 0.5]", lambda v: 0 < v <= 0.5)
+        require_number("min_scale", self.min_scale, "in (0, 1)", lambda v: 0 < v < 1, optional=True)
+        refuse_other("preset", self.preset, tuple(PRESETS))
+        refuse_other("bound", self.bound, (None, *BOUNDS))
         if not isinstance(self.kinds, Mapping | None):
-            _refuse(
+            refuse(
                 "kinds", self.kinds, "a mapping of column names to kinds", "give one such as {'id': 'key'}"
             )
 
@@ -480,7 +487,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
         Takes a few hundred times as long as scoring a row: cells are hidden, replaced and scored again.
         """
-        _require_whole("top", top)
+        require_whole("top", top)
         table = self._table(rows, reset=False)
         repairer = Repairer(self.model_, self.encoder_, self.usual_losses_)
         return explanation.reasons(repairer, table, self.encoder_.encode(table), top)
@@ -515,8 +522,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     def sample(self, n: int, random_state: int | None = None) -> pd.DataFrame:
         """``n`` rows generated from the prior, in the input's columns and types; keys are null."""
         check_is_fitted(self)
-        _require_whole("n", n, least=0)
-        _require_seed(random_state)
+        require_whole("n", n, least=0)
+        require_seed(random_state)
         return as_frame(generate(self.model_, self.encoder_, n, random_state))
 
     def save(self, folder: str | Path) -> None:
@@ -706,50 +713,6 @@ def _saved_device(device: Any) -> str:
     except ValueError as error:
         raise ModelFileError(f"{error}, by load(folder, device='cpu')") from None
     return str(device)
-
-
-def _refuse(name: str, value: object, wanted: str, remedy: str) -> NoReturn:
-    raise ValueError(f"{name} must be {wanted}, however it is {value!r}; {remedy}")
-
-
-def _refuse_other(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
-    if not isinstance(value, str | None) or value not in allowed:
-        _refuse(name, value, f"one of {', '.join(map(repr, allowed))}", "give one of these")
-
-
-def _require_number(
-    name: str, value: object, wanted: str, fits: Callable[[float], bool], *, optional: bool = False
-) -> None:
-    """Raise ValueError unless a parameter is a finite number that fits, or None where it is optional."""
-    given = float(value) if not isinstance(value, bool) and isinstance(value, Real) else np.nan
-    if not (np.isfinite(given) and fits(given)) and not (value is None and optional):
-        _refuse(name, value, f"{wanted}, a finite number", _remedy(optional))
-
-
-def _require_whole(name: str, value: object, least: int = 1, *, optional: bool = False) -> None:
-    """Raise ValueError unless a parameter is a whole number from ``least`` on, or None where that may be."""
-    if not _is_whole(value, least) and not (value is None and optional):
-        _refuse(name, value, f"at least {least}, a whole number", _remedy(optional))
-
-
-def _remedy(optional: bool) -> str:
-    return "give such a number, or None to leave it open" if optional else "give such a number"
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
-
-
-def _require_widths(value: Any) -> None:
-    is_row = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    if not (is_row or np.ndim(value) == 1) or not all(_is_whole(width, 1) for width in value):
-        _refuse("hidden_dims", value, "a sequence of whole numbers from 1 on", "give one such as (64, 64)")
-
-
-def _require_seed(random_state: object) -> None:
-    if not (isinstance(random_state, np.random.RandomState | None) or _is_whole(random_state, 0)):
-        wanted = "a whole number of at least 0, a RandomState or None"
-        _refuse("random_state", random_state, wanted, "give one such as 0")
 
 
 def _numbered(n: int) -> tuple[str, ...]:
