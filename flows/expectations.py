@@ -233,7 +233,7 @@ def _integers(column: pa.ChunkedArray) -> Any:
     low, high = bounds["min"] or 0, bounds["max"] or 0
     if high >= 2**63:
         return column.to_pandas(integer_object_nulls=True).astype(object)
-    exact = -EXACT < low and high < EXACT
+    exact = low > -EXACT and high < EXACT
     return column.cast(pa.int64()).to_pandas(integer_object_nulls=not exact)
 
 
