@@ -31,25 +31,28 @@ def check_files(pipeline: Pipeline, day: date, files: list[InputFile], expected:
     Returns
     -------
     dict
-        ``report`` (None when no file could be read) and ``broken``: path to the contract rules it breaks.
+        ``report`` (None when no file could be read), ``broken``: path to the contract rules it breaks, and
+        ``rejected``: path to why it could not be read.
     """
-    readable = [file for file in files if _fits(file, expected)]
+    rejected = {file.path: why for file in files if (why := _misfit(file, expected)) is not None}
+    readable = [file for file in files if file.path not in rejected]
     if not readable:
-        return {"report": None, "broken": {}}
+        return {"report": None, "broken": {}, "rejected": rejected}
     suite = load_suite(Path(pipeline.suite_path))
     report = _report(pipeline, readable, expected, suite, docs_folder(pipeline), str(day))
     broken = _broken_files(pipeline, readable, expected, suite) if report.contract_broken else {}
-    return {"report": report.to_dict(), "broken": broken}
+    return {"report": report.to_dict(), "broken": broken, "rejected": rejected}
 
 
-def _fits(file: InputFile, expected: Any) -> bool:
-    """Whether a file opens and has the columns; one that does not is rejected by scoring, with its reason."""
+def _misfit(file: InputFile, expected: Any) -> str | None:
+    """Why a file does not open, or has not the columns; None where all is well. Scoring rejects it, too."""
     try:
         with open_table(file) as reader:
             plan_casts(expected[0], reader.schema, expected[1])
-            return True
-    except InputError:
-        return False
+    except InputError as error:
+        said = str(error)
+        return said if said.startswith(file.path) else f"{file.path}: {said}"
+    return None
 
 
 def _report(
@@ -77,5 +80,5 @@ def _broken_files(
         report = _report(pipeline, [file], expected, suite, None, file.key)
         if report.contract_broken:
             rules = [failure for failure in report.failed if failure.role == "contract"]
-            found[file.path] = "; ".join(f"{rule.column or 'table'}: {rule.message}" for rule in rules)
+            found[file.path] = "; ".join(rule.message for rule in rules)
     return found

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.console import (
-    PARTIAL,
     AsJson,
     PipelineFile,
     app,
@@ -21,6 +20,7 @@ from flows.console import (
 )
 from flows.errors import VaewatchError, legible
 from flows.verbs import registered
+from flows.verbs.nights import exit_code
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
@@ -57,7 +57,7 @@ def check(
     if as_json:
         print_json(checked)
     else:
-        _say_validation(report)
+        _say_validation(checked)
     if report is None or report["contract_broken"]:
         raise typer.Exit(1)
 
@@ -161,27 +161,12 @@ def main() -> None:
 
 def _exit_by(pipeline: Pipeline, report: dict[str, Any]) -> None:
     """Exit 1 when no file could be scored, 3 when some could not, or most rows broke rules or are odd."""
-    if report["status"] == "skipped":
-        return
-    rejected = [one for one in report["files"] if one["status"] == "rejected"]
-    for one in rejected:
-        typer.echo(f"vaewatch: {one['reason']}", err=True)
-    if rejected and not report["files_scored"]:
-        raise typer.Exit(1)
-    too_many = report["rows_quarantined"] > pipeline.validation.max_quarantined_share * max(
-        report["rows_in"], 1
-    )
-    if too_many:
-        typer.echo(
-            f"vaewatch: at most {pipeline.validation.max_quarantined_share:.0%} of rows may break row rules, "
-            f"however {report['rows_quarantined']:,} of {report['rows_in']:,} did; "
-            f"see {pipeline.output_path}/quarantine",
-            err=True,
-        )
-    if report["incident"]:
-        typer.echo(f"vaewatch: {report['incident']['sentence']}", err=True)
-    if rejected or too_many or report["incident"]:
-        raise typer.Exit(PARTIAL)
+    from flows.report import troubles_of
+
+    for said in troubles_of(pipeline, report):
+        typer.echo(f"vaewatch: {said}", err=True)
+    if code := exit_code(pipeline, report):
+        raise typer.Exit(code)
 
 
 def _say_training(report: dict[str, Any]) -> None:
@@ -240,9 +225,11 @@ def _say_night(pipeline: Pipeline, report: dict[str, Any]) -> None:
     print_flags(flags_table(top_flags(pipeline, report["date"], 5), pipeline.prefix))
 
 
-def _say_validation(report: dict[str, Any] | None) -> None:
+def _say_validation(checked: dict[str, Any]) -> None:
+    for said in checked["rejected"].values():
+        typer.echo(f"vaewatch: {said}", err=True)
+    report = checked["report"]
     if report is None:
-        typer.echo("No file could be read; `vaewatch score` says why, file by file.", err=True)
         return
     failed = report["failed"]
     typer.echo(
@@ -250,4 +237,4 @@ def _say_validation(report: dict[str, Any] | None) -> None:
         f"{report['docs_url']}"
     )
     for one in failed:
-        typer.echo(f"{one['role']}: {one['column'] or 'table'}: {one['message']}")
+        typer.echo(f"{one['role']}: {one['message']}")

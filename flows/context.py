@@ -42,6 +42,7 @@ def registry_of(pipeline: Pipeline) -> Registry:
         model_name=tracking.model_name_for(pipeline.name),
         live_alias=tracking.aliases.live,
         candidate_alias=tracking.aliases.candidate,
+        train_by=f"vaewatch train --pipeline {pipeline.file}",
     )
 
 

@@ -23,15 +23,18 @@ from flows.commit import intact
 from flows.context import registry_of
 from flows.diagnosis import Diagnosis, checked, failure, ok, warning
 from flows.due import due_at, due_before, night_at
-from flows.errors import StoreError
+from flows.errors import InputError, StoreError
 from flows.lifecycle import journal_of
 from flows.manifest import Manifest, read_manifest
+from flows.report import counted
 from flows.sources import strays
 from flows.storage import Store
+from flows.tables import discover, open_table, window
 from flows.timekeeping import schedules
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
+    from flows.tables import InputFile
 
 __all__ = ["examine"]
 
@@ -104,11 +107,38 @@ def source(pipeline: Pipeline) -> Iterator[Diagnosis]:
         yield ok("source", f"{pipeline.source_path} can be read")
         left = strays(pipeline)
         if left:
-            said = f"{len(left):,} files belong to no night, and are not scored: {left[0]}"
+            said = f"{counted(len(left), 'file')} without a night, not scored: {left[0]}"
             yield warning("source", said, "move them into the folders of their nights, or remove them")
     else:
         said = f"a folder was required at {pipeline.source_path}, however there is none"
         yield failure("source", said, "mend source.path, or let the first file arrive")
+
+
+def columns(pipeline: Pipeline) -> Iterator[Diagnosis]:
+    """The newest file has the columns that the pipeline file names; those to ignore need not be there."""
+    from flows.train import absent_names
+
+    named, newest = pipeline.columns, _newest(pipeline)
+    if newest is None:
+        return
+    seen = {name for name, kind in named.kinds.items() if kind != "ignored"}
+    stake = () if named.value_at_stake is None else (named.value_at_stake,)
+    with open_table(newest) as reader:
+        absent = absent_names({*seen, *named.key, *named.sensitive, *stake}, reader.schema.names)
+    if absent:
+        said = f"{pipeline.file} names {absent}, however {newest.path} has no such column"
+        yield warning("columns", said, "correct the names, or see why the file lacks them")
+    else:
+        yield ok("columns", f"{newest.path} has those that the pipeline file names")
+
+
+def _newest(pipeline: Pipeline) -> InputFile | None:
+    """The last file of the newest night; None where nothing can be found, which `source` tells of."""
+    path, dated = pipeline.source_path, pipeline.source.model_dump(include={"partition", "date_pattern"})
+    with contextlib.suppress(InputError):
+        newest = max((day for day in discover(path, **dated) if day is not None), default=date.today())
+        return window(path, newest, newest, **dated)[-1]
+    return None
 
 
 def output(pipeline: Pipeline) -> Iterator[Diagnosis]:
@@ -178,7 +208,7 @@ def _live(pipeline: Pipeline) -> Iterator[Diagnosis]:
 def journal(pipeline: Pipeline) -> Iterator[Diagnosis]:
     """The journal of what was live is whole."""
     moves = journal_of(pipeline).moves()
-    yield ok("journal", f"{len(moves)} moves of aliases, none altered or missing")
+    yield ok("journal", f"{counted(len(moves), 'move')} of aliases, none altered or missing")
 
 
 # -- Nights -------------------------------------------------------------------------------------------------
@@ -192,7 +222,8 @@ def nights(pipeline: Pipeline) -> Iterator[Diagnosis]:
         yield warning("nights", "none is scored yet", "vaewatch score --date D")
         return
     found = [finding for day in days for finding in _night(pipeline, store, day)]
-    yield from found or [ok("nights", f"{len(days)} nights up to {days[-1]} are whole, none of them odd")]
+    whole = f"whole and not odd: {counted(len(days), 'night')} up to {days[-1]}"
+    yield from found or [ok("nights", whole)]
     yield from _clock(store, days[-1])
 
 
@@ -249,9 +280,8 @@ def due(pipeline: Pipeline) -> Iterator[Diagnosis]:
     tomorrow = night_at(schedule, now) + timedelta(days=1)
     waiting = [day for day in missed(pipeline, tomorrow) if due_at(schedule, day) < now - GRACE]
     if waiting:
-        said = (
-            f"{len(waiting)} nights have arrived, were due, and are not scored: {waiting[0]} to {waiting[-1]}"
-        )
+        are = "has arrived, was due, and is" if len(waiting) == 1 else "have arrived, were due, and are"
+        said = f"{counted(len(waiting), 'night')} {are} not scored: {waiting[0]} to {waiting[-1]}"
         yield failure("due", said, f"vaewatch backfill --from {waiting[0]} --to {waiting[-1]}")
         return
     last = [day for day in due_before(schedule, tomorrow, 2) if due_at(schedule, day) < now - GRACE]
@@ -340,9 +370,10 @@ def alerts(pipeline: Pipeline) -> Iterator[Diagnosis]:
     if told:
         yield ok("alerts", f"told to the addresses in {', '.join(told)}")
     else:
-        names = ", ".join(pipeline.alerts.notify) or "alerts.notify"
+        first = "" if pipeline.alerts.notify else "set alerts.notify to [VAEWATCH_ALERTS], and "
+        names = ", ".join(pipeline.alerts.notify) or "that environment variable"
         said = "nobody is told when a night fails, but for Prefect's events"
-        yield warning("alerts", said, f"put an Apprise address into {names}, such as mailto://…")
+        yield warning("alerts", said, f"{first}put an Apprise address into {names}, such as mailto://…")
 
 
 WRITABLE = "check that the place is there, that it can be reached, and that this user may write it"
@@ -350,6 +381,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "versions": (extras, "pip install 'vaewatch[s3,dask]'"),
     "contract": (contract, "bring the suite back, or write it anew: vaewatch init --force"),
     "source": (source, "check source.path, the address, the rights and the network"),
+    "columns": (columns, "write the file again, or correct `columns` of the pipeline file"),
     "output": (output, WRITABLE),
     "data": (local, WRITABLE),
     "mlflow": (

@@ -50,7 +50,12 @@ _TAIL = """
 decision: {contamination: 0.005}                  # flag 1 of 200 ordinary rows; or fdr: 0.1, or budget: 200
 promotion: {nights: 7, min_recall: 1.0, max_churn: 0.3, automatic: false}  # what a challenger has to show
 engine: threads                                   # who does the work
-alerts: {max_flag_share: 0.05, notify: []}        # a night with more flags than this is alarming as a whole
+
+alerts:
+  max_flag_share: 0.05                            # a night with more flags than this is alarming as a whole
+  breaker_share: 0.2                              # with more odd rows it is one incident, with few flags
+  notify: [VAEWATCH_ALERTS]                       # environment variables that hold the addresses to tell
+
 retention: {scores: 90d, flags: forever}          # what `vaewatch prune` keeps: an age, a count, or forever
 """
 
@@ -124,7 +129,7 @@ def render(name: str, path: str, found: Findings, say: Callable[[str], None]) ->
     for title in ("source", "columns", "training", "schedule"):
         _tell(title, sections[title] if title in sections else _column_settings(found), say)
     _tell("", [prefix], say)
-    say("all else: the defaults, each with its comment in the file")
+    say("all else: the defaults; those in the file have their comment, docs: Pipeline file has the others")
     suite = _quoted(f"pipelines/{name}.expectations.json")
     return "".join(
         [
@@ -175,6 +180,7 @@ def _schedule(training: TrainingSpan) -> list[_Setting]:
             "score", '"30 3 * * *"', "each night: minute, hour, day of the month, month, day of the week"
         ),
         _Setting("train", f'"{train}"', trained),
+        _Setting("monitor", '"30 5 * * *"', "looks how the night differs from the training rows"),
         _Setting("lag", lag, f"a run scores its date less this: {why}"),
         _Setting("timezone", "UTC", "of the cron lines and dates; files do not tell, correct it for yours"),
     ]

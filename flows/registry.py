@@ -126,6 +126,8 @@ class Registry:
         Their names in MLflow.
     live_alias, candidate_alias
         Aliases of the version that scores, and of the newest one that does not.
+    train_by
+        The command that trains a version, told where none is live.
     """
 
     tracking_uri: str
@@ -135,6 +137,7 @@ class Registry:
     model_name: str
     live_alias: str
     candidate_alias: str
+    train_by: str = "vaewatch train"
 
     @property
     def stores(self) -> Stores:
@@ -243,7 +246,7 @@ class Registry:
             if self.live_alias not in aliases:
                 raise NoChampionError(
                     f"a version of model {self.model_name!r} with alias {self.live_alias!r} was required, "
-                    "however there is none; run `vaewatch train --pipeline FILE` first"
+                    f"however there is none; run `{self.train_by}` first"
                 )
             return _ref(client.get_model_version(self.model_name, aliases[self.live_alias]), aliases)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "certification_text",
+    "counted",
     "epochs_text",
     "flagged_ids",
     "flags_of",
@@ -26,10 +27,12 @@ __all__ = [
     "night_line",
     "night_markdown",
     "night_report",
+    "policy_text",
     "reason_text",
     "remarks_of",
     "selection_text",
     "top_flags",
+    "troubles_of",
 ]
 
 
@@ -40,9 +43,22 @@ MOST_UNDATED = 20
 def epochs_text(report: dict[str, Any]) -> str:
     """How many epochs a training report counts, and how many of them an interrupted training had left."""
     left = report["epochs_resumed"]
-    return f"{report['epochs']} epochs" + (
+    return counted(report["epochs"], "epoch") + (
         f", {left} of them left by an interrupted training" if left else ""
     )
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: ``1 file``, ``1,200 files``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def policy_text(decision: dict[str, Any]) -> str:
+    """A policy in words: ``contamination 0.5 %, budget 200``."""
+    shares = {name: decision.get(name) for name in ("contamination", "fdr")}
+    said = [f"{name} {100 * share:g} %" for name, share in shares.items() if share is not None]
+    budget = decision.get("budget")
+    return ", ".join(said if budget is None else [*said, f"budget {budget:,}"])
 
 
 def night_report(
@@ -91,6 +107,18 @@ def night_report(
 def remarks_of(file: dict[str, Any]) -> list[str]:
     """What a night's report says of one file: why it was rejected or what was cast, and what is odd."""
     return [said for said in (file["reason"], *file["warnings"]) if said]
+
+
+def troubles_of(pipeline: Pipeline, report: dict[str, Any]) -> list[str]:
+    """What is wrong with a night, a sentence a matter: rejected files, too many bad rows, an incident."""
+    said = [one["reason"] for one in report.get("files", ()) if one["status"] == "rejected"]
+    limit, bad = pipeline.validation.max_quarantined_share, report.get("rows_quarantined", 0)
+    if bad > limit * max(report.get("rows_in", 0), 1):
+        said.append(
+            f"at most {limit:.0%} of rows may break row rules, however {bad:,} of {report['rows_in']:,} did; "
+            f"see {pipeline.output_path}/quarantine"
+        )
+    return [*said, report["incident"]["sentence"]] if report.get("incident") else said
 
 
 def top_flags(pipeline: Pipeline, day: date | str, rows: int | None = None) -> list[dict[str, Any]]:
@@ -180,7 +208,7 @@ def night_markdown(report: dict[str, Any], flags: list[dict[str, Any]], prefix: 
 
 
 def selection_text(report: dict[str, Any]) -> str:
-    """How many flags are expected to be noise, and how many rows a budget left out; empty where unknown.
+    """How many flags are expected to be noise, and how many rows a budget left out; empty without flags.
 
     Of a night that has shifted as a whole nobody knows: its ordinary rows are not like the calibration rows.
     """
@@ -189,6 +217,8 @@ def selection_text(report: dict[str, Any]) -> str:
         return ""
     if report.get("incident") or report.get("not_certified") == SHIFTED:
         return f"Flagged are {flagged:,} of the {how['selected']:,} rows that the policy selects."
+    if not flagged:
+        return ""
     said = f"About {how['noise_expected']:,.0f} of the {flagged:,} flags are expected to be noise"
     if how["noise_expected"] < 0.5:
         said = f"Hardly any of the {flagged:,} flags is expected to be noise"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import date as Date  # noqa: N812 (`date` is a parameter of the flow)
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from flows.storage import Store
 from flows.tables import open_table
 
 if TYPE_CHECKING:
-    from review.families import Family, Group
+    from review.families import Family
     from review.looks import Looks
     from review.rules import Rule
     from review.triaging import Triage
@@ -146,20 +147,18 @@ def _counted(rows: pa.Table) -> list[dict[str, Any]]:
 
 def _families(pipeline: Pipeline, store: Store, day: Date) -> pa.Table:
     """``row_id``, ``family_id`` and ``family_name`` of a night's flags; what is new is remembered."""
-    from review.families import grouped
-
     manifest = read_manifest(store, day)
     if manifest is None:
         raise StoreError(f"a scored night was required, however {day} is not: score it, then run again")
     if not manifest.rows_flagged:
         return pa.table({name: pa.array([], pa.string()) for name in ("row_id", "family_id", "family_name")})
-    looks, row_ids = _looks(pipeline, store, manifest)
-    ids, names = _placed(pipeline, store, day, looks, grouped(looks))
-    named = [names[one] for one in ids]
+    looks, flags = _looks(pipeline, store, manifest)
+    ids, names = _placed(pipeline, store, day, looks, flags)
+    named, row_ids = [names[one] for one in ids], flags[f"{pipeline.prefix}row_id"].combine_chunks()
     return pa.table({"row_id": row_ids, "family_id": pa.array(ids, pa.string()), "family_name": named})
 
 
-def _looks(pipeline: Pipeline, store: Store, manifest: Manifest) -> tuple[Looks, pa.Array]:
+def _looks(pipeline: Pipeline, store: Store, manifest: Manifest) -> tuple[Looks, pa.Table]:
     from review.looks import looks_of
 
     detector = champion_detector(pipeline, model_ref(pipeline, manifest.model.version))
@@ -170,7 +169,7 @@ def _looks(pipeline: Pipeline, store: Store, manifest: Manifest) -> tuple[Looks,
         shares = pq.ParquetFile(source).iter_batches(columns=["row_id", "column", "share"])
         run_id, prefix = manifest.model.run_id, pipeline.prefix
         looks = looks_of(flags, shares, latent, usual=usual, run_id=run_id, prefix=prefix)
-    return looks, flags[f"{prefix}row_id"].combine_chunks()
+    return looks, flags
 
 
 def _flags(
@@ -223,7 +222,7 @@ def _usual(detector: VAEDetector, flags: pa.Table, sensitive: Collection[str]) -
 
 
 def _placed(
-    pipeline: Pipeline, store: Store, day: Date, looks: Looks, groups: list[Group]
+    pipeline: Pipeline, store: Store, day: Date, looks: Looks, flags: pa.Table
 ) -> tuple[list[str], dict[str, str]]:
     """The family of each row, and the families' names; remembered, whoever else does so at the same time.
 
@@ -232,16 +231,46 @@ def _placed(
     BusyError
         Others were faster time after time.
     """
-    from review.families import families_to_json, placed
+    from review.families import families_to_json, grouped, placed
 
+    groups, table = grouped(looks), pipeline.name.replace("_", " ")
+    first = _first_reasons(flags, pipeline.prefix)
     for _ in range(TRIES):
         seen = store.peek(FAMILIES)
         known = [] if seen is None else _read(store, seen.data)
-        ids, families = placed(looks, groups, known, day, pipeline.name.replace("_", " "))
+        ids, families = placed(looks, groups, known, day, table)
+        families = _worded(families, ids, first, day, table)
         if families == known or store.swap(FAMILIES, families_to_json(families), seen) is not None:
             counts = Counter(ids)
             return ids, {one.id: one.name(counts[one.id]) for one in families if one.id in counts}
     raise BusyError(f"{store.uri(FAMILIES)}: other nights are writing it all the time; run again")
+
+
+def _first_reasons(flags: pa.Table, prefix: str) -> list[str | None]:
+    """What each row is flagged for above all, as part of a family's reasons; None where nothing is said."""
+    from review.looks import KINDS, WAYS
+
+    ways = dict(zip(KINDS, WAYS[1:], strict=True))
+    columns, kinds = (flags[f"{prefix}reason_1_{part}"].to_pylist() for part in ("column", "kind"))
+    return [
+        None if column is None else f"{column}|{ways.get(kind, WAYS[0])}"
+        for column, kind in zip(columns, kinds, strict=True)
+    ]
+
+
+def _worded(
+    families: Sequence[Family], ids: Sequence[str], first: Sequence[str | None], day: Date, table: str
+) -> list[Family]:
+    """Families; a new one of a single row is named by that row's first reason, not by its costliest cell."""
+    from review.families import named
+
+    counts, reasons = Counter(ids), dict(zip(ids, first, strict=True))
+    return [
+        replace(one, words=named({part: 1.0}, one.where, table))
+        if counts[one.id] == 1 and one.first == one.last == str(day) and (part := reasons[one.id])
+        else one
+        for one in families
+    ]
 
 
 def _read(store: Store, data: bytes) -> list[Family]:

@@ -33,12 +33,14 @@ def bench(
 
 
 def _say(report: dict[str, Any]) -> None:
-    model = report["model"]
+    from flows.report import counted
+
+    model, files = report["model"], counted(report["files_measured"], "file")
     used = f"model {model['name']} version {model['version']}"
     if report["throw_away_model"]:
         used = "a model trained for a moment and thrown away, since none is live"
     typer.echo(
-        f"{report['pipeline']}: {report['rows_measured']:,} rows in {report['files_measured']} files "
+        f"{report['pipeline']}: {report['rows_measured']:,} rows in {files} "
         f"up to {report['date']}, with {used}"
     )
     stages = [

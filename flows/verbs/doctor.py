@@ -22,6 +22,7 @@ def doctor(pipeline: PipelineFile = None, as_json: AsJson = False) -> None:
     """Look whether all is well: versions, device, stores, model, nights, schedules, disk; with remedies."""
     from flows.diagnosis import worst
     from flows.doctor import examine
+    from flows.report import counted
 
     began = perf_counter()
     files = [pipeline] if pipeline else sorted(Path("pipelines").glob("*.yml"))
@@ -36,7 +37,8 @@ def doctor(pipeline: PipelineFile = None, as_json: AsJson = False) -> None:
         checks = [asdict(one) for one in found]
         print_json({"state": state, **counts, "checks": checks, "seconds": seconds})
     else:
-        typer.echo(f"{counts['failures']} failures, {counts['warnings']} warnings; {seconds} s")
+        both = f"{counted(counts['failures'], 'failure')}, {counted(counts['warnings'], 'warning')}"
+        typer.echo(f"{both}; {seconds} s")
     if state == "failure":
         raise typer.Exit(1)
 

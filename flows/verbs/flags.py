@@ -80,6 +80,9 @@ def _ordered(row_ids: list[str], said: Mapping[str, dict[str, Any]]) -> list[str
 def _say(pipeline: Pipeline, manifest: Manifest, found: list[dict[str, Any]], triage: Triage | None) -> None:
     from flows.report import flags_table
 
+    if not manifest.rows_flagged:
+        typer.echo(_no_flags(manifest))
+        return
     shown = [row for row in found if row.get("hidden_by") is None]
     for row, line in zip(shown, flags_table(shown, pipeline.prefix), strict=True):
         print_flags([line])
@@ -92,6 +95,15 @@ def _say(pipeline: Pipeline, manifest: Manifest, found: list[dict[str, Any]], tr
         typer.echo(f"{hidden:,} more are hidden by rules.")
     typer.echo(triage.about.said)
     _say_precision(pipeline, manifest, triage)
+
+
+def _no_flags(manifest: Manifest) -> str:
+    from flows.report import counted
+
+    if manifest.files_scored:
+        return f"{manifest.date}  no flags, {counted(manifest.rows_scored, 'row')} scored"
+    reasons = "; ".join(one.reason or "" for one in manifest.inputs)
+    return f"{manifest.date}  no file could be scored: {reasons}"
 
 
 def _place(row: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.console import AsJson, PipelineFile, app, pipeline_of, print_json, print_table
+from flows.errors import RegistryError
 
 if TYPE_CHECKING:
     from flows.config import Pipeline
@@ -34,6 +35,9 @@ def models(
     found = [{**one, "precision": said} for one, said in _with_precision(loaded, versions(loaded))]
     if as_json:
         print_json(found)
+        return
+    if not found:
+        typer.echo(_none_yet(loaded))
         return
     heads = ["version", "aliases", "live", "gate", "confirmed of the settled", "created", "run"]
     print_table(heads, [_row(one) for one in found])
@@ -78,14 +82,22 @@ def promote(
 @app.command(epilog="vaewatch rollback")
 def rollback(pipeline: PipelineFile = None, as_json: AsJson = False) -> None:
     """Make the version live again that was so before, at once."""
+    from flows.context import registry_of
     from flows.lifecycle import rollback as roll_back
 
-    report = roll_back(pipeline_of(pipeline))
+    loaded = pipeline_of(pipeline)
+    if not registry_of(loaded).models():
+        raise RegistryError(_none_yet(loaded))
+    report = roll_back(loaded)
     if as_json:
         print_json(report)
         return
     now, before = report["version"], report["from_version"]
     typer.echo(f"{report['model']}: version {now} is live again, {before} no more")
+
+
+def _none_yet(pipeline: Pipeline) -> str:
+    return f"{pipeline.name} has no model version yet: vaewatch train --pipeline {pipeline.file}"
 
 
 def _row(one: dict[str, Any]) -> list[str]:

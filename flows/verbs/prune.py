@@ -67,3 +67,5 @@ def _say(pipeline: Pipeline, report: dict[str, Any]) -> None:
         typer.echo(f"Nothing is older than `retention` of {pipeline.file.name} keeps.")
     elif report["dry_run"]:
         typer.echo("Nothing is done yet: run it without --dry-run.")
+    else:
+        typer.echo("All of this is removed.")

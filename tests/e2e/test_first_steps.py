@@ -23,7 +23,7 @@ NIGHT = "2024-03-12"
 def vaewatch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], prefect_server: str
 ) -> Callable[..., str]:
-    """Return a function that runs a command in the test's folder, which ends well, and returns what it prints."""
+    """Return a function that runs a command in the test's folder, and returns what it prints."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> str:

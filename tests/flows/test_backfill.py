@@ -20,6 +20,7 @@ from flows.config import Pipeline
 from flows.context import registry_of
 from flows.errors import ConfigError, RegistryError
 from flows.planning import plan
+from flows.verbs.nights import _tell, exit_code
 
 Days = Callable[[int], list[date]]
 
@@ -193,7 +194,7 @@ def test_nights_are_filled_back_each_once_and_a_bad_one_holds_up_no_other(
     promoted = vaewatch(pipeline, "promote", "--force")
 
     listed = vaewatch(pipeline, "backfill", *span(nights), "--as-of", "--dry-run", "--newest-first")
-    code, out, _ = vaewatch(pipeline, "backfill", *span(nights), "--as-of", "--parallel", "2", "--json")
+    code, out, err = vaewatch(pipeline, "backfill", *span(nights), "--as-of", "--parallel", "2", "--json")
     again = vaewatch(pipeline, "backfill", *span(nights), "--as-of")
 
     assert [known[0], promoted[0], listed[0]] == [0, 0, 0]
@@ -207,7 +208,57 @@ def test_nights_are_filled_back_each_once_and_a_bad_one_holds_up_no_other(
     assert [report["version"] for report in reports] == ["1", "1", "2", "2"]
     assert versions(pipeline, [nights[0], *nights[2:]]) == [{"1"}, {"2"}, {"2"}]
     assert again[0] == 1
-    assert [line.split()[1] for line in again[1].splitlines()[1:]] == ["unchanged"] * 4
+    assert [line.split()[1] for line in again[1].splitlines()[1:]] == [
+        "unchanged",
+        "rejected",
+        "unchanged",
+        "unchanged",
+    ]
+    for told in (err, again[2]):
+        assert told.startswith(f"vaewatch: {nights[1]}: {broken}: ")
+
+
+def test_a_plan_in_which_nights_fail_ends_with_1(project: Any, days: Days, vaewatch: Any) -> None:
+    pipeline, nights = project.pipeline(), days(2)
+    project.land(nights[0])
+
+    whole = vaewatch(pipeline, "backfill", *span(nights[:1]), "--dry-run")
+    gaps = vaewatch(pipeline, "backfill", *span(nights), "--dry-run", "--json")
+
+    assert whole[0] == 0
+    assert gaps[0] == 1
+    assert [one["action"] for one in json.loads(gaps[1])] == ["score", "fail"]
+
+
+HEAD = {"version": "1", "why": "not scored yet", "error": None, "rows_in": 9, "rows_quarantined": 0}
+BAD = {"status": "rejected", "reason": "a.parquet: missing: amount"}
+
+
+@pytest.mark.parametrize(
+    ("report", "word", "code"),
+    [
+        ({"status": "scored", "files": [], "files_rejected": 0, "files_scored": 1}, "scored", 0),
+        ({"status": "scored", "files": [BAD], "files_rejected": 1, "files_scored": 0}, "rejected", 1),
+        ({"status": "unchanged", "files": [BAD], "files_rejected": 1, "files_scored": 1}, "partial", 3),
+        ({"status": "scored", "files": [], "rows_quarantined": 8}, "partial", 3),
+        ({"status": "scored", "files": [], "incident": {"sentence": "most rows are odd"}}, "incident", 3),
+        ({"status": "skipped"}, "skipped", 0),
+        ({"status": "failed", "error": "no champion"}, "failed", 1),
+    ],
+)
+def test_the_table_of_nights_has_a_word_for_each_and_says_what_is_wrong(
+    project: Any, capsys: pytest.CaptureFixture[str], report: dict[str, Any], word: str, code: int
+) -> None:
+    """The reasons follow on stderr, as those of a single night do."""
+    told = {"date": "2024-03-01", **HEAD, **report}
+
+    _tell(project.pipeline(), [told], as_json=False)
+
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[1].split()[:2] == ["2024-03-01", word]
+    assert exit_code(project.pipeline(), told) == code
+    assert bool(shown.err) == (word in ("rejected", "partial", "incident"))
+    assert all(line.startswith("vaewatch: 2024-03-01: ") for line in shown.err.splitlines())
 
 
 @pytest.mark.slow

@@ -262,7 +262,9 @@ def test_a_detector_setting_that_does_not_exist_is_named(
 ) -> None:
     land(project(tmp_path, PIPELINE.replace("max_steps", "max_stpes")), DAYS[2], orders(0))
 
-    assert_one_sentence(vaewatch("train", "--until", DAYS[2]), "training.detector takes", "max_stpes")
+    outcome = vaewatch("train", "--until", DAYS[2])
+
+    assert_one_sentence(outcome, "orders.yml: training.detector names max_stpes (did you mean max_steps?)")
 
 
 def test_training_says_how_many_planted_errors_the_model_finds(
@@ -292,8 +294,22 @@ def test_without_a_champion_scoring_says_how_to_train_one(
 ) -> None:
     land(project(tmp_path), DAYS[0], orders(0))
 
-    assert_one_sentence(vaewatch("score", "--date", DAYS[0]), "champion", "vaewatch train")
+    outcome = vaewatch("score", "--date", DAYS[0])
+
+    assert_one_sentence(outcome, "champion", f"vaewatch train --pipeline {tmp_path}/pipelines/orders.yml")
     assert written(tmp_path) == set()
+
+
+def test_without_a_version_there_is_none_to_list_or_to_roll_back_to(
+    vaewatch: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    said = f"no model version yet: vaewatch train --pipeline {project(tmp_path)}/pipelines/orders.yml"
+
+    listed = vaewatch("models")
+
+    assert (listed.code, listed.out) == (0, f"orders has {said}\n")
+    assert_one_sentence(vaewatch("rollback"), said)
+    assert json.loads(vaewatch("models", "--json").out) == []
 
 
 def test_a_process_of_its_own_says_no_more_than_that_sentence(tmp_path: Path, prefect_server: str) -> None:
@@ -343,6 +359,31 @@ def test_a_night_of_one_bad_file_is_rejected_in_one_sentence(
         f"rejected/dt={DAYS[3]}/part-0.parquet",
         f"manifests/dt={DAYS[3]}.json",
     }
+
+
+def test_a_check_says_of_each_file_why_it_cannot_be_read(
+    vaewatch: Callable[..., Outcome], scored_into: Path
+) -> None:
+    file = land(scored_into, DAYS[3], orders(9).drop_columns(["amount"]))
+
+    outcome = vaewatch("check", "--date", DAYS[3], cwd=scored_into)
+    told = vaewatch("check", "--date", DAYS[3], "--json", cwd=scored_into)
+
+    assert_one_sentence(outcome, f"vaewatch: {file}: ", "missing: amount")
+    assert json.loads(told.out)["rejected"].keys() == {str(file)}
+
+
+def test_flags_of_a_night_of_which_nothing_could_be_scored_say_why(
+    vaewatch: Callable[..., Outcome], scored_into: Path
+) -> None:
+    file = land(scored_into, DAYS[3], orders(9).drop_columns(["amount"]))
+    vaewatch("score", "--date", DAYS[3], cwd=scored_into)
+
+    shown = vaewatch("flags", "--date", DAYS[3], cwd=scored_into)
+
+    assert shown.code == 0
+    assert shown.out.startswith(f"{DAYS[3]}  no file could be scored: {file}: ")
+    assert "missing: amount" in shown.out
 
 
 def test_a_night_of_one_file_that_is_no_parquet_is_rejected_in_one_sentence(
@@ -429,6 +470,19 @@ def test_a_night_is_scored_shown_and_recognised(vaewatch: Callable[..., Outcome]
     assert "already scored" in again.out
     assert '{"id": 9007}' in shown.out
     assert "amount 9999 (beyond all training values), expected about" in shown.out
+
+
+def test_a_night_without_flags_says_so(vaewatch: Callable[..., Outcome], scored_into: Path) -> None:
+    land(scored_into, DAYS[3], orders(9))
+    vaewatch("score", "--date", DAYS[3], cwd=scored_into)
+    moved = vaewatch("redecide", "--date", DAYS[3], "--fdr", "0.0001", cwd=scored_into)
+
+    shown = vaewatch("flags", "--date", DAYS[3], cwd=scored_into)
+
+    assert (moved.code, shown.code) == (0, 0)
+    assert moved.out.startswith(f"{DAYS[3]}  fdr 0.01 % in place of budget 3: 0 flagged, 3 before;")
+    assert "Hardly any" not in moved.out
+    assert shown.out == f"{DAYS[3]}  no flags, 300 rows scored\n"
 
 
 def test_a_night_is_checked_without_being_scored(vaewatch: Callable[..., Outcome], scored_into: Path) -> None:

@@ -193,6 +193,36 @@ def test_a_pipeline_file_with_a_mistake_is_a_failure_and_the_next_one_is_looked_
     assert ("nights", "ok") in about
 
 
+def test_a_column_that_the_newest_file_lacks_is_named_with_the_one_meant(project: Any) -> None:
+    """Columns to ignore need not be there; without a file there is nothing to compare with."""
+    pipeline = project.pipeline()
+    named = pipeline.columns.model_copy(update={"numeric": ("fe",), "ignore": ("gone",)})
+    wrong = pipeline.model_copy(update={"columns": named})
+    unknown = found(wrong, "columns")
+    file = project.land(TODAY)
+
+    (diagnosis,) = found(wrong, "columns")
+
+    assert unknown == []
+    assert diagnosis.state == "warning"
+    assert f"names fe (did you mean fee?), however {file} has no such column" in diagnosis.said
+    assert [one.state for one in found(pipeline, "columns")] == ["ok"]
+
+
+def test_whom_to_tell_is_set_in_the_environment(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address is a secret: the pipeline file names the variable that holds it."""
+    monkeypatch.delenv("VAEWATCH_ALERTS", raising=False)
+    pipeline = project.pipeline()
+    off = pipeline.alerts.model_copy(update={"notify": ()})
+
+    (unset,) = found(pipeline, "alerts")
+    (nobody,) = found(pipeline.model_copy(update={"alerts": off}), "alerts")
+
+    assert "put an Apprise address into VAEWATCH_ALERTS" in unset.remedy
+    assert "set alerts.notify to [VAEWATCH_ALERTS], and put" in nobody.remedy
+    assert "into that environment variable" in nobody.remedy
+
+
 def test_a_version_that_is_known_to_fail_is_named_with_what_it_does(tmp_path: Path) -> None:
     """Another Python finds the metadata of a SQLAlchemy 2.1 first, as after an upgrade."""
     folder = tmp_path / "sqlalchemy-2.1.0.dist-info"

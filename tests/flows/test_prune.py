@@ -319,6 +319,10 @@ def test_the_command_asks_the_database_of_verdicts(
     assert report["kept"] == [
         {"what": "flags", "which": str(DAYS[1]), "why": "somebody has given verdicts on them"}
     ]
+    app(["prune", "--dry-run", "--pipeline", str(pipeline.file)], standalone_mode=False)
+    assert "Nothing is done yet" in capsys.readouterr().out
     app(["prune", "--pipeline", str(pipeline.file)], standalone_mode=False)
     assert days_of(pipeline.output_path, "flags") == [str(DAYS[1]), str(DAYS[3])]
-    assert "flags" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "flags" in said
+    assert "All of this is removed." in said

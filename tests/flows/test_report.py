@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from flows.breaker import SHIFTED
 from flows.report import (
     certification_text,
+    counted,
+    epochs_text,
     flags_table,
     night_line,
     night_markdown,
+    policy_text,
     reason_text,
     selection_text,
 )
@@ -104,6 +109,29 @@ def test_how_much_of_a_night_is_noise_is_said_unless_it_has_shifted() -> None:
         assert selection_text(report) == "Flagged are 1 of the 900 rows that the policy selects."
         assert "noise" not in night_markdown(report, [])
         assert certification_text(report).startswith("Not certified: most of the night is odd: ")
+
+
+def test_a_night_without_flags_has_no_noise_to_speak_of() -> None:
+    selection = {"selected": 0, "left_out": 0, "noise_expected": 0.0}
+
+    assert selection_text(REPORT | {"rows_flagged": 0, "selection": selection}) == ""
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        ({"contamination": 0.005}, "contamination 0.5 %"),
+        ({"fdr": 0.1, "budget": 1200}, "fdr 10 %, budget 1,200"),
+        ({"contamination": None, "fdr": None, "budget": 5}, "budget 5"),
+    ],
+)
+def test_a_policy_is_told_in_words(decision: dict[str, Any], said: str) -> None:
+    assert policy_text(decision) == said
+
+
+def test_one_thing_is_told_in_the_singular() -> None:
+    assert [counted(number, "file") for number in (0, 1, 1200)] == ["0 files", "1 file", "1,200 files"]
+    assert epochs_text({"epochs": 1, "epochs_resumed": 0}) == "1 epoch"
 
 
 def test_a_night_in_one_line_says_how_long_it_took_or_that_it_was_done() -> None:

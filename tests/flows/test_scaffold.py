@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.casts import plan_casts
-from flows.config import Pipeline, load_pipeline, load_tracking
+from flows.config import Alerts, Pipeline, Schedule, load_pipeline, load_tracking
 from flows.dating import plan_training
 from flows.errors import ConfigError, InputError, SchemaError
 from flows.scaffold import scaffold
@@ -249,6 +249,17 @@ def test_every_choice_is_told_and_stands_with_its_reason_in_the_file(hive: Path,
     for choice in choices:
         value, reason = choice.partition(": ")[2].removesuffix(")").split(" (", 1)
         assert any(value in line and line.endswith(f"# {reason}") for line in text.splitlines()), choice
+
+
+def test_alerts_go_where_the_documented_variable_says(hive: Path, tmp_path: Path) -> None:
+    """What the file sets is what a file without the section has."""
+    pipeline, said = init(hive, tmp_path)
+
+    assert pipeline.alerts == Alerts()
+    assert pipeline.alerts.notify == ("VAEWATCH_ALERTS",)
+    assert pipeline.schedule.monitor == Schedule().monitor
+    assert "monitor: " in pipeline.file.read_text()
+    assert any(line.startswith("all else: the defaults; those in the file") for line in said)
 
 
 def test_the_suite_knows_the_key_and_nothing_of_ignored_columns(hive: Path, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 
 from flows.config import Pipeline, load_pipeline
 from flows.errors import ConfigError
 from flows.registry import Registry
 from flows.runs import Run
-from flows.train import TrainingRows, _log_cleaned, _log_groups, _require_columns
+from flows.train import TrainingRows, _log_cleaned, _log_groups, _require_columns, fit_detector
 from vae_core import VAEDetector
 
 TABLE = pa.table({"id": [1], "amount": [2.5], "shop": ["Bern"], "coupon": pa.array([7], pa.decimal128(9, 2))})
@@ -43,7 +44,10 @@ def test_columns_that_are_there_pass(tmp_path: Path, columns: str) -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ("sensitive: [shop, shoe]", r"columns names shoe, however the table has id, amount, shop, coupon"),
+        (
+            "sensitive: [shop, shoe]",
+            r"columns names shoe \(did you mean shop\?\), however the table has id, amount, shop, coupon",
+        ),
         ("value_at_stake: price", r"columns names price, however the table has"),
         ("key: [id, nr], categorical: [color]", r"columns names color, nr, however"),
         ("value_at_stake: shop", r"value_at_stake`: a column shop of numbers was required, however it holds"),
@@ -55,6 +59,30 @@ def test_columns_that_are_not_there_or_hold_no_numbers_are_named(
     """The pipeline file is named, too: there is something to correct."""
     with pytest.raises(ConfigError, match=rf"orders\.yml: .*{said}"):
         _require_columns(pipeline(tmp_path, columns), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("max_step: 60", r"names max_step \(did you mean max_steps\?\), however there are .*max_steps"),
+        ("colour: red", r"names colour, however there are "),
+        ("max_steps: sixty", r"max_steps must be .* 'sixty'"),
+        ("latent_dim: 0", r"latent_dim must be at least 1.* however it is 0"),
+        ("preset: fastest", r"preset must be one of "),
+    ],
+)
+def test_a_setting_of_the_detector_that_cannot_be_is_told_with_the_pipeline_file(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    """The data is not to blame, and no word is Python's."""
+    rows = TrainingRows(TABLE, TABLE, (), date(2024, 1, 1), date(2024, 1, 1), 0)
+    wrong = pipeline(tmp_path, "")
+    training = wrong.training.model_copy(update={"detector": yaml.safe_load(setting)})
+
+    with pytest.raises(ConfigError, match=rf"orders\.yml: training\.detector:? {said}") as refused:
+        fit_detector(wrong.model_copy(update={"training": training}), rows)
+
+    assert "VAEDetector" not in str(refused.value)
 
 
 def registry_in(folder: Path) -> Registry:

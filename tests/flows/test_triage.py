@@ -23,9 +23,10 @@ from flows.scoring import score_files
 from flows.sources import find_files
 from flows.storage import Store
 from flows.tables import file_digest
-from flows.triage import FAMILIES, after_decision, triage
+from flows.triage import FAMILIES, _worded, after_decision, triage
 from flows.verdicts import CONFIRMED, NORMAL, said_of
 from review.database import default_url
+from review.families import Family
 from review.precision import Share, by_version, precisions
 from review.rules import Rule
 from review.store import RowRef, VerdictStore
@@ -110,6 +111,32 @@ def test_readers_see_one_table_of_triage_and_none_of_what_is_kept_beside_it(
     assert sorted(seen["dt"].astype(str).unique()) == [str(day) for day in nights]
     shops = seen[seen["family_name"].str.contains("Zug")]
     assert shops.groupby("dt", observed=True)["family_id"].first().nunique() == 1
+
+
+def test_a_new_family_of_one_row_is_named_by_that_row_s_first_reason(
+    project: Any, days: Callable[[int], list[date]]
+) -> None:
+    """The name says what the flag says, though another cell may cost the model more."""
+    (day,) = days(1)
+    pipeline = scored(project, day, "budget: 1")
+
+    (family,) = triage(str(pipeline.file), str(day))["families"]
+
+    flags = pd.read_parquet(Path(pipeline.output_path) / f"flags/dt={day}/part-0.parquet")
+    assert family["name"] == f"nights with unusual {flags['reason_1_column'][0]}, 1 row"
+
+
+def test_families_of_many_rows_or_of_other_nights_keep_their_names() -> None:
+    def family(name: str, first: str) -> Family:
+        return Family(name, "rides with unusual miles", None, {"miles|value": 0.7}, {}, first, "2026-04-08")
+
+    new, known, many = family("a", "2026-04-08"), family("b", "2026-04-01"), family("c", "2026-04-08")
+    first = ["fare|value", "fare|value", "pay|null", None]
+
+    worded = _worded([new, known, many], ["a", "b", "c", "c"], first, date(2026, 4, 8), "rides")
+
+    assert [one.words for one in worded] == ["rides with unusual fare", known.words, many.words]
+    assert _worded([new], ["a"], [None], date(2026, 4, 8), "rides") == [new]
 
 
 def test_a_triage_that_is_up_to_date_is_left_alone_and_a_damaged_one_is_made_anew(
