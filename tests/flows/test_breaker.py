@@ -10,7 +10,7 @@ import pytest
 from flows.breaker import incident_of
 from flows.config import Pipeline, load_pipeline
 from flows.decision import Decider
-from flows.verbs.nights import _code
+from flows.verbs.nights import exit_code
 from vae_core import Calibration
 
 PIPELINE = """
@@ -92,7 +92,7 @@ def test_an_incident_ends_a_backfill_as_it_ends_a_scoring(tmp_path: Path) -> Non
     pipeline = pipeline_of(tmp_path)
     night = {"status": "scored", "rows_in": 1000, "files_scored": 1, "files_rejected": 0}
 
-    codes = [_code(pipeline, {**night, "incident": one}) for one in (incident_of(pipeline, 201, 1000), None)]
+    codes = [exit_code(pipeline, {**night, "incident": one}) for one in (incident_of(pipeline, 201, 1000), None)]
 
     assert codes == [3, 0]
 
