@@ -92,7 +92,9 @@ def test_an_incident_ends_a_backfill_as_it_ends_a_scoring(tmp_path: Path) -> Non
     pipeline = pipeline_of(tmp_path)
     night = {"status": "scored", "rows_in": 1000, "files_scored": 1, "files_rejected": 0}
 
-    codes = [exit_code(pipeline, {**night, "incident": one}) for one in (incident_of(pipeline, 201, 1000), None)]
+    codes = [
+        exit_code(pipeline, {**night, "incident": one}) for one in (incident_of(pipeline, 201, 1000), None)
+    ]
 
     assert codes == [3, 0]
 
