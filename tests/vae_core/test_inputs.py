@@ -319,7 +319,7 @@ def test_a_negative_number_of_rows_is_not_sampled(small: VAEDetector) -> None:
         {"random_state": np.random.RandomState(0)},
         {"device": torch.device("cpu")},
     ],
-    ids=str,
+    ids="+".join,
 )
 def test_parameters_of_every_make_are_taken(tmp_path: Path, given: dict[str, Any]) -> None:
     """NumPy's numbers, lists, generators and torch's devices are taken, and saved with the model."""
