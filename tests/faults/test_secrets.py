@@ -135,4 +135,4 @@ def test_errors_of_the_registry_show_no_password(secrets: dict[str, str]) -> Non
         pass
 
     assert shown(secrets, str(caught.value).encode()) == []
-    assert "ann:***@127.0.0.1" in str(caught.value)
+    assert "http://***@127.0.0.1" in str(caught.value)
