@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import date
 
 from flows.config import Pipeline
 from flows.due import due_before
 from flows.errors import InputError
-from flows.manifest import manifest_key
+from flows.manifest import scored_nights
 from flows.storage import Store
 from flows.tables import discover
 
-__all__ = ["missed", "scored_nights"]
+__all__ = ["missed"]
 
 
 def missed(pipeline: Pipeline, day: date) -> list[date]:
@@ -28,20 +27,6 @@ def missed(pipeline: Pipeline, day: date) -> list[date]:
     waiting = [one for one in due if one not in scored and one > min(scored)]
     arrived = _arrived(pipeline) if waiting else set()
     return [one for one in waiting if one in arrived]
-
-
-def scored_nights(store: Store) -> set[date]:
-    """Return the nights that are finished: those with a manifest."""
-    days = (_day_of(one.key) for one in store.list("manifests", ".json"))
-    return {day for day in days if day is not None}
-
-
-def _day_of(key: str) -> date | None:
-    """Return the night whose manifest has this key; None for a file of any other name."""
-    with suppress(ValueError):
-        day = date.fromisoformat(key.removeprefix("manifests/dt=").removesuffix(".json"))
-        return day if key == manifest_key(day) else None
-    return None
 
 
 def _arrived(pipeline: Pipeline) -> set[date]:

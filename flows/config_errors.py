@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from pydantic_core import ErrorDetails
 from flows.errors import ConfigError
 from flows.lined_yaml import LinedYaml
 
-__all__ = ["ALIAS", "HEADER", "HIVE_KEY", "MODEL_NAME", "PIPELINE_NAME", "PREFIX", "checked"]
+__all__ = ["ALIAS", "HEADER", "HIVE_KEY", "MODEL_NAME", "PIPELINE_NAME", "PREFIX", "absent_names", "checked"]
 
 PIPELINE_NAME = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"
 PREFIX = "^[A-Za-z0-9_]*$"
@@ -88,6 +89,12 @@ def _suggestion(model: type[BaseModel], location: tuple[str | int, ...]) -> str:
     known = _known_keys(model, location[:-1])
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"did you mean {close[0]}?" if close else f"remove it or use one of {', '.join(known)}"
+
+
+def absent_names(named: Iterable[str], there: Sequence[str]) -> str:
+    """Names that are not there, each with the one that is most like it; empty where all are."""
+    close = {name: difflib.get_close_matches(name, there, n=1) for name in sorted({*named} - {*there})}
+    return ", ".join(f"{name} (did you mean {like[0]}?)" if like else name for name, like in close.items())
 
 
 def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

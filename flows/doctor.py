@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from flows import machine
-from flows.catchup import missed, scored_nights
+from flows.catchup import missed
 from flows.commit import intact
+from flows.config_errors import absent_names
 from flows.context import registry_of
 from flows.diagnosis import Diagnosis, checked, failure, ok, warning
 from flows.due import due_at, due_before, night_at
 from flows.errors import InputError, StoreError
 from flows.lifecycle import journal_of
-from flows.manifest import Manifest, read_manifest
+from flows.manifest import Manifest, read_manifest, scored_nights
 from flows.report import counted
 from flows.sources import strays
 from flows.storage import Store
@@ -116,8 +117,6 @@ def source(pipeline: Pipeline) -> Iterator[Diagnosis]:
 
 def columns(pipeline: Pipeline) -> Iterator[Diagnosis]:
     """The newest file has the columns that the pipeline file names; those to ignore need not be there."""
-    from flows.train import absent_names
-
     named, newest = pipeline.columns, _newest(pipeline)
     if newest is None:
         return

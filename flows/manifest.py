@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from datetime import date as Date  # noqa: N812 (`date` is a key of the manifest)
 from typing import Any, Literal, Self
 
@@ -23,6 +24,7 @@ __all__ = [
     "kept_flags_key",
     "manifest_key",
     "read_manifest",
+    "scored_nights",
 ]
 
 
@@ -161,6 +163,19 @@ class Manifest(_Record):
 def manifest_key(day: Date) -> str:
     """Return the place of a night's manifest below the output folder."""
     return f"manifests/dt={day}.json"
+
+
+def scored_nights(store: Store) -> set[Date]:
+    """Return the nights that are finished: those with a manifest. Files of any other name are passed over."""
+    days = (_day_of(one.key) for one in store.list("manifests", ".json"))
+    return {day for day in days if day is not None}
+
+
+def _day_of(key: str) -> Date | None:
+    with suppress(ValueError):
+        day = Date.fromisoformat(key.removeprefix("manifests/dt=").removesuffix(".json"))
+        return day if key == manifest_key(day) else None
+    return None
 
 
 def kept_flags_key(day: Date, digest: str) -> str:

@@ -21,7 +21,7 @@ from flows.config import Pipeline
 from flows.errors import InputError, StoreError
 from flows.findings import Finding
 from flows.flagging import expected_schema
-from flows.manifest import Manifest, read_manifest
+from flows.manifest import Manifest, read_manifest, scored_nights
 from flows.reference import Reference
 from flows.sampling import sample
 from flows.storage import Store
@@ -206,10 +206,8 @@ def _cut(store: Store, manifest: Manifest, prefix: str, detector: VAEDetector) -
 
 def _earlier(store: Store, day: date) -> list[Manifest]:
     """Manifests of the nights before, oldest first; one that cannot be read is passed over."""
-    names = [PurePosixPath(one.key).stem.removeprefix("dt=") for one in store.list("manifests", ".json")]
-    dates = sorted(name for name in names if name < str(day))[-EARLIER:]
     found = []
-    for name in dates:
-        with contextlib.suppress(StoreError, ValueError):
-            found.append(read_manifest(store, date.fromisoformat(name)))
+    for one in sorted(one for one in scored_nights(store) if one < day)[-EARLIER:]:
+        with contextlib.suppress(StoreError):
+            found.append(read_manifest(store, one))
     return [one for one in found if one is not None]

@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from flows import progress
-from flows.catchup import scored_nights
 from flows.commit import TABLES, on_night, publish
 from flows.context import docs_folder, registry_of
 from flows.datadocs import write_index
 from flows.errors import VaewatchError
+from flows.manifest import scored_nights
 from flows.retention import beyond
 from flows.retirement import retire, retired
 from flows.runs import Run

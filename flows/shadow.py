@@ -6,7 +6,6 @@ Of a large night an even sample is read, and with it all rows that people have c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,7 +20,7 @@ from flows.casts import CastPlan, plan_casts
 from flows.decision import Decider
 from flows.errors import InputError, NoDataError
 from flows.expectations import bad_rows, load_suite, row_rules
-from flows.manifest import Manifest, manifest_key, read_manifest
+from flows.manifest import Manifest, read_manifest, scored_nights
 from flows.night import expected_schema
 from flows.results import row_ids
 from flows.stake import ranks, values_at_stake
@@ -93,9 +92,8 @@ def finished_nights(pipeline: Pipeline, most: int) -> list[Manifest]:
         There is none.
     """
     store = Store.of(pipeline.output_path)
-    days = [day for one in store.list("manifests", ".json") if (day := _day_of(one.key))]
     found: list[Manifest] = []
-    for day in sorted(days, reverse=True):
+    for day in sorted(scored_nights(store), reverse=True):
         manifest = read_manifest(store, day)
         if manifest is not None and manifest.rows_scored and _files(pipeline, manifest):
             found.append(manifest)
@@ -107,14 +105,6 @@ def finished_nights(pipeline: Pipeline, most: int) -> list[Manifest]:
             "is none whose files are as they were; score one, or use --force"
         )
     return found[::-1]
-
-
-def _day_of(key: str) -> date | None:
-    """The night that a file is the manifest of; None of a copy, or of something else that lies there."""
-    with suppress(ValueError):
-        day = date.fromisoformat(Path(key).stem.removeprefix("dt="))
-        return day if key == manifest_key(day) else None
-    return None
 
 
 def _files(pipeline: Pipeline, manifest: Manifest) -> list[InputFile]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import tempfile
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from prefect.runtime import flow_run
 
 from flows import alerts, figures, progress
 from flows.config import Pipeline, load_pipeline
+from flows.config_errors import absent_names
 from flows.context import docs_folder, logical_date, registry_of
 from flows.decision import calibration_facts, calibration_sentence
 from flows.errors import ConfigError, InputError, NoDataError, SchemaError
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from vae_core.honesty import Honesty
     from vae_core.training import EpochRecord
 
-__all__ = ["TrainingRows", "absent_names", "draw_rows", "fit_detector", "train"]
+__all__ = ["TrainingRows", "draw_rows", "fit_detector", "train"]
 
 CALIBRATION_ROWS = 200_000
 SEED = 0
@@ -163,7 +162,7 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
     ConfigError
         ``training.detector`` names no argument of VAEDetector, or gives one what it cannot be.
     """
-    from vae_core.exceptions import VaeCoreError
+    from vae_core.exceptions import ParameterError, VaeCoreError
 
     detector = _detector(pipeline)
     try:
@@ -174,9 +173,9 @@ def fit_detector(pipeline: Pipeline, rows: TrainingRows) -> VAEDetector:
             normal=rows.normal,
         )
         return detector.calibrate(rows.held_out) if rows.held_out.num_rows else detector
+    except ParameterError as error:
+        raise ConfigError(f"{pipeline.file}: training.detector: {error}") from error
     except (VaeCoreError, ValueError) as error:
-        if str(error).split(" ")[0] in detector.get_params(deep=False):
-            raise ConfigError(f"{pipeline.file}: training.detector: {error}") from error
         raise InputError(f"{pipeline.source_path}: {error}") from error
 
 
@@ -197,12 +196,6 @@ def _detector(pipeline: Pipeline) -> VAEDetector:
         "random_state": SEED,
     }
     return VAEDetector(**{**settings, "kinds": _kinds(pipeline), **pipeline.training.detector})
-
-
-def absent_names(named: Iterable[str], there: Sequence[str]) -> str:
-    """Names that are not there, each with the one that is most like it; empty where all are."""
-    close = {name: difflib.get_close_matches(name, there, n=1) for name in sorted({*named} - {*there})}
-    return ", ".join(f"{name} (did you mean {like[0]}?)" if like else name for name, like in close.items())
 
 
 def _kinds(pipeline: Pipeline) -> dict[str, str]:

@@ -7,6 +7,7 @@ from vae_core.exceptions import (
     DataError,
     DivergenceError,
     ModelFileError,
+    ParameterError,
     VaeCoreError,
 )
 from vae_core.explanation import Reason
@@ -20,6 +21,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "ModelFileError",
+    "ParameterError",
     "Reason",
     "SchemaDiff",
     "Scores",

@@ -6,7 +6,8 @@
     ├── ColumnError(ValueError)       a column is missing, or its type cannot be used
     ├── DataError(ValueError)         no rows, no usable columns, values outside of what can be held
     ├── DivergenceError               training left the finite numbers
-    └── ModelFileError                a model folder is missing, altered, or of another format
+    ├── ModelFileError                a model folder is missing, altered, or of another format
+    └── ParameterError(ValueError)    a parameter is none of what it may be
 
 A message says what was required, what came, and what to do.
 """
@@ -18,6 +19,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "ModelFileError",
+    "ParameterError",
     "VaeCoreError",
 ]
 
@@ -51,3 +53,7 @@ class DivergenceError(VaeCoreError):
 
 class ModelFileError(VaeCoreError):
     """A model folder is missing, altered, or written by another format."""
+
+
+class ParameterError(VaeCoreError, ValueError):
+    """A parameter of a detector is none of what it may be."""

@@ -18,7 +18,7 @@ from vae_core.backward import Passes
 from vae_core.categories import UNSEEN
 from vae_core.checkpoint import Checkpoint, Standing, digest_of
 from vae_core.encoding import EncodedBatch
-from vae_core.exceptions import DivergenceError
+from vae_core.exceptions import DivergenceError, ParameterError
 from vae_core.modules import VAE
 from vae_core.threads import few_threads
 
@@ -93,18 +93,18 @@ def choose_device(device: str | torch.device) -> torch.device:
 
     Raises
     ------
-    ValueError
+    ParameterError
         It is no device, or none of this machine.
     """
     if str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {str(device)!r} needs a CUDA device, however there is none; take 'cpu'")
+        raise ParameterError(f"device {str(device)!r} needs a CUDA device, however there is none; take 'cpu'")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return _usable(device)
     except (RuntimeError, TypeError, AssertionError) as error:  # torch's words for what is not there
         reason = str(error).partition("\n")[0]
-        raise ValueError(
+        raise ParameterError(
             f"device must be a device of this machine, however {device!r} came: {reason}; take 'cpu'"
         ) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,31 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.cli import main
 from tests.flows.test_scaffold import orders, write
 
 pytestmark = pytest.mark.slow
 
 NIGHT = "2024-03-12"
-
-
-@pytest.fixture
-def vaewatch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], prefect_server: str
-) -> Callable[..., str]:
-    """Return a function that runs a command in the test's folder, and returns what it prints."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["vaewatch", *words])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, errors = capfd.readouterr()
-        assert end.value.code in (None, 0), errors
-        return out
-
-    return run
 
 
 def test_a_folder_of_files_becomes_flags_without_a_word_written(

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.catchup import missed, scored_nights
+from flows.catchup import missed
 from flows.config import Pipeline, Schedule, load_pipeline
 from flows.context import logical_date
 from flows.due import due_at, due_before, night_at
 from flows.errors import TimeLimitError
+from flows.manifest import scored_nights
 from flows.storage import Store
 from flows.timelimit import time_limit
 
